@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A PC: memory map, chipset, processors, firmware tables, boot loader. The board owns
+ * every device and the vCPU threads; the caller (vmm/) owns configuration and process.
+ *
+ * Threads: create, run and destroy from one thread; the others from any.
+ */
+#ifndef LHYVE_BOARD_H
+#define LHYVE_BOARD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "base/err.h"
+#include "x86/cpuid.h"
+
+struct engine_ops;
+struct board;
+
+enum board_end { BOARD_REBOOT = 0, BOARD_POWEROFF = 1, BOARD_HALT = 2, BOARD_TRIPLE_FAULT = 3, BOARD_ERROR = 4 };
+
+enum board_console_kind { CONSOLE_NONE, CONSOLE_STDIO, CONSOLE_PATH /* a tty, pty or file */, CONSOLE_TCP };
+
+struct board_cfg {
+	const char *name;              /* of the VM */
+	const struct engine_ops *engine;
+	uint64_t memory_bytes;         /* page multiple */
+	struct x86_topology topo;
+	struct {
+		const char *kernel, *initrd, *cmdline; /* paths; initrd and cmdline may be NULL */
+	} boot;
+	struct {
+		enum board_console_kind kind;
+		const char *path;
+	} com[4];
+	bool x2apic, hpet, mptable, strict_msr, acpi_tables;
+	bool rtc_localtime;
+	const char *uuid;              /* SMBIOS, or NULL: made from the name */
+	const char *trace;             /* debug.trace or NULL */
+	bool stats;                    /* print counters at the end */
+};
+
+/* Build everything and load the kernel. No guest instruction runs. Every failure of the caller's making
+ * (no such kernel, no room) is told in err, one line. */
+LH_MUST_CHECK struct board *board_create(const struct board_cfg *cfg, struct err *err);
+/* Run until the guest ends. */
+enum board_end board_run(struct board *b);
+void board_destroy(struct board *b);
+
+void board_power_button(struct board *b); /* ACPI power button; async-signal-unsafe */
+void board_end_now(struct board *b, enum board_end end); /* board_run() returns soon with this */
+void board_nmi(struct board *b, unsigned cpu);
+
+#endif

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What an engine does: run guest code and report exits, in machine terms. Knows no
+ * device. Both engines hand up identical exits.
+ *
+ * Threads: VM calls from the thread that owns the VM while no vCPU runs; vCPU calls
+ * from the thread that runs that vCPU, except engine kick (any thread, any time).
+ */
+#ifndef LHYVE_ENGINE_H
+#define LHYVE_ENGINE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "base/err.h"
+#include "x86/cpuid.h"
+#include "x86/state.h"
+
+struct gpmap;
+struct vm_clock;
+struct engine_vm;
+struct engine_vcpu;
+
+enum vm_exit_kind {
+	VM_EXIT_INTR,       /* kicked, or an interrupt window opened as asked for */
+	VM_EXIT_IO,         /* port access; for reads fill u.io.data before the next run */
+	VM_EXIT_MMIO,       /* outside RAM; for reads fill u.mmio.data before the next run */
+	VM_EXIT_RDMSR,      /* an MSR of the board's (APIC): fill u.msr.val or set u.msr.fault */
+	VM_EXIT_WRMSR,      /* may set u.msr.fault: #GP(0) */
+	VM_EXIT_CR8,        /* CR8 written: u.cr8 */
+	VM_EXIT_HLT,        /* HLT (or MWAIT) ended with no event; state.activity stays HALTED until inject or set_state */
+	VM_EXIT_PAUSE,      /* spinning: yield if vCPUs outnumber processors */
+	VM_EXIT_SHUTDOWN,   /* triple fault */
+	VM_EXIT_DEBUG,      /* host debugger */
+	VM_EXIT_UNSUPPORTED,/* the engine cannot go on: text in u.why (instruction and address) */
+};
+
+struct vm_exit {
+	enum vm_exit_kind kind;
+	union {
+		struct {
+			uint16_t port;
+			uint8_t size; /* 1, 2, 4 */
+			bool write;
+			uint32_t data;
+		} io;
+		struct {
+			uint64_t gpa;
+			uint8_t size; /* 1..8, within one page */
+			bool write;
+			uint64_t data;
+		} mmio;
+		struct {
+			uint32_t index;
+			uint64_t val;
+			bool fault;
+		} msr;
+		uint64_t cr8;
+		char why[200];
+	} u;
+};
+
+enum x86_state_mask {
+	X86_STATE_GPR = 1, X86_STATE_SEG = 2, X86_STATE_CR = 4, X86_STATE_MSR = 8, X86_STATE_EVENT = 16,
+	X86_STATE_XSAVE = 32, X86_STATE_ALL = 63,
+};
+
+struct engine_vm_cfg {
+	struct gpmap *mem;
+	struct vm_clock *clock;
+	unsigned maxcpus;
+	bool strict_msr;   /* unknown MSR: #GP; else reads 0, writes dropped */
+	const char *trace; /* debug.trace file, or NULL */
+};
+
+struct engine_ops {
+	const char *name; /* "soft", "kvm" */
+	int (*probe)(struct err *err);
+	struct engine_vm *(*vm_create)(const struct engine_vm_cfg *cfg, struct err *err);
+	void (*vm_destroy)(struct engine_vm *vm);
+	/* Which CPUID features the engine can give on this host: host leaves, filtered. */
+	void (*cpuid_filter)(struct x86_cpuid *table);
+	struct engine_vcpu *(*vcpu_create)(struct engine_vm *vm, unsigned id, const struct x86_cpuid *cpuid,
+	    struct err *err);
+	void (*vcpu_destroy)(struct engine_vcpu *v);
+	/* Run until an exit. *x holds the last exit on entry (with the caller's answer in it). */
+	void (*run)(struct engine_vcpu *v, struct vm_exit *x);
+	/* Make run() return VM_EXIT_INTR soon; if it is not running, at once on the next run(). */
+	void (*kick)(struct engine_vcpu *v);
+	void (*get_state)(struct engine_vcpu *v, unsigned mask, struct x86_state *s);
+	int (*set_state)(struct engine_vcpu *v, unsigned mask, const struct x86_state *s, struct err *err);
+	/* True when an external interrupt can be injected now (IF, no shadow, nothing pending). If not and
+	 * `want_window`, run() exits with VM_EXIT_INTR as soon as it can. */
+	bool (*intr_ready)(struct engine_vcpu *v, bool want_window);
+	/* Deliver an external interrupt with the next run(); intr_ready() was true. Ends HALTED. */
+	void (*inject_intr)(struct engine_vcpu *v, uint8_t vector);
+	void (*inject_nmi)(struct engine_vcpu *v); /* latched until deliverable */
+	/* Named counters for statistics: calls fn for each. */
+	void (*stats)(struct engine_vcpu *v, void (*fn)(void *arg, const char *name, uint64_t value), void *arg);
+};
+
+extern const struct engine_ops engine_soft;
+
+#endif
