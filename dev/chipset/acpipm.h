@@ -15,6 +15,7 @@
 #include "dev/irq.h"
 
 struct acpipm;
+struct io_bus;
 struct vm_clock;
 
 enum {
@@ -42,12 +43,8 @@ struct acpipm_wires {
 LH_MUST_CHECK struct acpipm *acpipm_create(const struct acpipm_wires *w, struct err *err);
 extern const struct device_ops acpipm_device_ops;
 
-/* Block at PMBASE: widths IO_W1 | IO_W2 | IO_W4. */
-uint64_t acpipm_io_read(void *dev, uint64_t off, unsigned size);
-void acpipm_io_write(void *dev, uint64_t off, unsigned size, uint64_t val);
-/* Ports 0xb2 and 0xb3: IO_W1. */
-uint64_t acpipm_apm_read(void *dev, uint64_t off, unsigned size);
-void acpipm_apm_write(void *dev, uint64_t off, unsigned size, uint64_t val);
+/* The block at pm_base and the APM ports. */
+LH_MUST_CHECK int acpipm_map(struct acpipm *p, struct io_bus *pio, uint16_t pm_base, struct err *err);
 
 void acpipm_power_button(struct acpipm *p);
 void acpipm_sleep_button(struct acpipm *p);

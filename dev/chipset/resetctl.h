@@ -17,6 +17,7 @@
 #include "dev/device.h"
 
 struct resetctl;
+struct io_bus;
 
 struct resetctl_wires {
 	void (*reset)(void *ctx); /* the machine is to be reset. No lock held */
@@ -26,16 +27,11 @@ struct resetctl_wires {
 LH_MUST_CHECK struct resetctl *resetctl_create(const struct resetctl_wires *w, struct err *err);
 extern const struct device_ops resetctl_device_ops;
 
-/* RST_CNT: reached through the PCI configuration ports, see dev/pci/pci.h. */
+/* Ports 0x60, 0x64 and 0x92. */
+LH_MUST_CHECK int resetctl_map(struct resetctl *r, struct io_bus *pio, struct err *err);
+
+/* RST_CNT: the PCI core passes byte accesses of 0xcf9 on, see pci_root_wires. */
 uint8_t resetctl_cf9_read(void *dev);
 void resetctl_cf9_write(void *dev, uint8_t val);
-/* One byte at 0x92. */
-uint64_t resetctl_port92_read(void *dev, uint64_t off, unsigned size);
-void resetctl_port92_write(void *dev, uint64_t off, unsigned size, uint64_t val);
-/* One byte each at 0x60 and 0x64. */
-uint64_t resetctl_kbd_data_read(void *dev, uint64_t off, unsigned size);
-void resetctl_kbd_data_write(void *dev, uint64_t off, unsigned size, uint64_t val);
-uint64_t resetctl_kbd_cmd_read(void *dev, uint64_t off, unsigned size);
-void resetctl_kbd_cmd_write(void *dev, uint64_t off, unsigned size, uint64_t val);
 
 #endif

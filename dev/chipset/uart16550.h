@@ -22,6 +22,7 @@
 #include "dev/irq.h"
 
 struct uart16550;
+struct io_bus;
 struct vm_clock;
 
 /* What the line goes to. A zeroed one is not connected: output vanishes. */
@@ -43,9 +44,8 @@ enum { UART_MSR_CTS = 0x10, UART_MSR_DSR = 0x20, UART_MSR_RI = 0x40, UART_MSR_DC
 LH_MUST_CHECK struct uart16550 *uart_create(const struct uart_wires *w, struct err *err);
 extern const struct device_ops uart_device_ops; /* dev = struct uart16550 * */
 
-/* Registers 0..7; for an io_region: dev = struct uart16550 *, widths IO_W1 | IO_SPLIT. */
-uint64_t uart_io_read(void *dev, uint64_t off, unsigned size);
-void uart_io_write(void *dev, uint64_t off, unsigned size, uint64_t val);
+/* Eight ports at base. */
+LH_MUST_CHECK int uart_map(struct uart16550 *u, struct io_bus *pio, uint16_t base, struct err *err);
 
 /* Bytes that arrived. Returns how many were taken; after fewer than len, rx_room() tells when to go on. */
 size_t uart_rx(struct uart16550 *u, const uint8_t *buf, size_t len);
