@@ -8,7 +8,7 @@
  *
  * Threads: console_tx() and console_rx_room() from any thread; peer callbacks come from
  * the loop thread (rx, line) or the writer thread (tx_ready), with no console lock held.
- * create, start, stop and destroy from the thread that owns the board.
+ * create and destroy from any one thread; start and stop while the loop does not run, or on its thread.
  */
 #ifndef LHYVE_DEV_CONSOLE_H
 #define LHYVE_DEV_CONSOLE_H

@@ -37,10 +37,11 @@ struct lpc_cfg {
 };
 LH_MUST_CHECK struct lpc *lpc_create(const struct lpc_cfg *cfg, const struct lpc_wires *w, struct err *err);
 extern const struct device_ops lpc_device_ops; /* line levels; does not own the function */
-/* The PCI function: added to a bus, saved and destroyed by the caller, before the lpc. */
+/* The PCI function: added to a bus, saved and destroyed by the caller, before the lpc goes. */
 struct pci_func *lpc_func(struct lpc *l);
 
 struct irq_wire lpc_isa_wire(struct lpc *l, unsigned irq); /* 0..15 */
 struct irq_wire lpc_pirq_wire(struct lpc *l);              /* line 0..7 chosen by the user of the wire */
+struct irq_wire lpc_gsi_wire(struct lpc *l);               /* an IOAPIC pin alone, OR-ed with what else drives it (HPET) */
 
 #endif
