@@ -50,6 +50,8 @@ word_in(const char *list, const char *word)
 {
 	size_t len = strlen(word);
 
+	if (strchr(word, '|') != NULL)
+		return false;
 	for (const char *p = list; p != NULL; p = strchr(p, '|')) {
 		p += *p == '|';
 		if (strncmp(p, word, len) == 0 && (p[len] == '|' || p[len] == '\0'))
@@ -121,24 +123,27 @@ is_uuid(const char *text)
 }
 
 static int
-check_number(const struct config_key *k, const char *where, const char *name, const char *value, char **canonical,
-    struct err *err)
+check_number(const struct config_key *k, const char *where, const char *name, const char *value,
+	     char **canonical, struct err *err)
 {
 	uint64_t v;
 
 	if (!parse_number(k, value, &v))
 		return err_set(err, EINVAL, "%s: %s: '%s' is no %s (%s)", where, name, value,
-		    k->type == CONFIG_SIZE ? "size" : "number",
-		    k->type == CONFIG_SIZE ? "a number with K, M, G or T, as 512M" : "digits, or 0x and hexadecimal digits");
+			       k->type == CONFIG_SIZE ? "size" : "number",
+			       k->type == CONFIG_SIZE ? "a number with K, M, G or T, as 512M"
+						      : "digits, or 0x and hexadecimal digits");
 	/* bhyve's rule for -m: a small plain number counts MiB. */
-	if (strcmp(k->name, "memory.size") == 0 && v < MIB && isdigit((unsigned char)value[strlen(value) - 1]))
+	if (strcmp(k->name, "memory.size") == 0 && v < MIB &&
+	    isdigit((unsigned char)value[strlen(value) - 1]))
 		v *= MIB;
 	if (k->max != 0 && (v < k->min || v > k->max)) {
 		if (k->type == CONFIG_SIZE)
-			return err_set(err, ERANGE, "%s: %s: %s is out of range (%lluM to %lluM)", where, name, value,
-			    (unsigned long long)(k->min / MIB), (unsigned long long)(k->max / MIB));
+			return err_set(err, ERANGE, "%s: %s: %s is out of range (%lluM to %lluM)", where,
+				       name, value, (unsigned long long)(k->min / MIB),
+				       (unsigned long long)(k->max / MIB));
 		return err_set(err, ERANGE, "%s: %s: %s is out of range (%llu to %llu)", where, name, value,
-		    (unsigned long long)k->min, (unsigned long long)k->max);
+			       (unsigned long long)k->min, (unsigned long long)k->max);
 	}
 	if (asprintf(canonical, "%llu", (unsigned long long)v) < 0)
 		return err_set(err, ENOMEM, "%s: out of memory", where);
@@ -147,8 +152,8 @@ check_number(const struct config_key *k, const char *where, const char *name, co
 
 /* Check a value by its row; *canonical is the text to keep (malloc). */
 static int
-check_value(const struct config_key *k, const char *where, const char *name, const char *value, char **canonical,
-    struct err *err)
+check_value(const struct config_key *k, const char *where, const char *name, const char *value,
+	    char **canonical, struct err *err)
 {
 	bool b;
 
@@ -158,12 +163,14 @@ check_value(const struct config_key *k, const char *where, const char *name, con
 		return check_number(k, where, name, value, canonical, err);
 	case CONFIG_BOOL:
 		if (!parse_bool(value, &b))
-			return err_set(err, EINVAL, "%s: %s: '%s' is neither true nor false", where, name, value);
+			return err_set(err, EINVAL, "%s: %s: '%s' is neither true nor false", where, name,
+				       value);
 		value = b ? "true" : "false";
 		break;
 	case CONFIG_CHOICE:
 		if (*value == '\0' || !word_in(k->choices, value))
-			return err_set(err, EINVAL, "%s: %s: no such choice '%s' (%s)", where, name, value, k->choices);
+			return err_set(err, EINVAL, "%s: %s: no such choice '%s' (%s)", where, name, value,
+				       k->choices);
 		break;
 	case CONFIG_PATH:
 		if (*value == '\0')
@@ -171,8 +178,8 @@ check_value(const struct config_key *k, const char *where, const char *name, con
 		break;
 	case CONFIG_UUID:
 		if (!is_uuid(value))
-			return err_set(err, EINVAL, "%s: %s: '%s' is no UUID (8-4-4-4-12 hexadecimal digits)", where,
-			    name, value);
+			return err_set(err, EINVAL, "%s: %s: '%s' is no UUID (8-4-4-4-12 hexadecimal digits)",
+				       where, name, value);
 		break;
 	case CONFIG_STRING:
 		break;
@@ -244,22 +251,25 @@ config_set(struct config *c, const char *where, const char *name, const char *va
 		const char *near = config_key_nearest(name);
 
 		if (near != NULL)
-			return err_set(err, ENOENT, "%s: unknown key '%s' (did you mean '%s'?)", where, name, near);
+			return err_set(err, ENOENT, "%s: unknown key '%s' (did you mean '%s'?)", where, name,
+				       near);
 		return err_set(err, ENOENT, "%s: unknown key '%s' (lhyve --schema lists all)", where, name);
 	}
 	r = check_value(k, where, name, value, &canonical, err);
 	if (r != 0)
 		return r;
 	if (k->only != NULL && (*k->only == '\0' || !word_in(k->only, canonical))) {
-		r = *k->only == '\0' ?
-			err_set(err, ENOTSUP, "%s: %s: not there yet (this version cannot: %s)", where, name, k->help) :
-			err_set(err, ENOTSUP, "%s: %s=%s: not there yet (this version can: %s)", where, name, canonical,
-			    k->only);
+		r = *k->only == '\0'
+			? err_set(err, ENOTSUP, "%s: %s: not there yet (this version cannot: %s)", where,
+				  name, k->help)
+			: err_set(err, ENOTSUP, "%s: %s=%s: not there yet (this version can: %s)", where,
+				  name, canonical, k->only);
 		free(canonical);
 		return r;
 	}
 	/* An alias is stored under the key's own name, so that both spell one value. */
-	if (entry_store(c, k, k->alias != NULL && strcmp(name, k->alias) == 0 ? k->name : name, canonical) != 0)
+	if (entry_store(c, k, k->alias != NULL && strcmp(name, k->alias) == 0 ? k->name : name, canonical) !=
+	    0)
 		return err_set(err, ENOMEM, "%s: out of memory", where);
 	return 0;
 }

@@ -75,7 +75,7 @@ const struct config_key config_schema[] = {
 	{ .name = "lpc.pc-testdev", .type = CONFIG_BOOL, .def = "false", .only = "false", .help = "debug exit device of tests" },
 	{ .name = "lpc.fwcfg", .type = CONFIG_CHOICE, .choices = "bhyve|qemu", .only = "", .help = "firmware configuration device" },
 
-	{ .name = "gdb.port", .type = CONFIG_INT, .min = 1, .max = 65535, .only = "", .help = "debugger stub: TCP port" },
+	{ .name = "gdb.port", .type = CONFIG_INT, .unit = "TCP port", .min = 1, .max = 65535, .only = "", .help = "debugger stub" },
 	{ .name = "keyboard.layout", .type = CONFIG_STRING, .only = "", .help = "keyboard layout of the frame buffer" },
 	{ .name = "restore", .type = CONFIG_PATH, .only = "", .help = "snapshot to restore" },
 	{ .name = "time.on_restore", .type = CONFIG_CHOICE, .def = "advance", .choices = "advance|freeze", .only = "",
@@ -147,7 +147,8 @@ edit_distance(const char *a, const char *b)
 	return row[la % 3][lb];
 }
 
-/* How far `name` is from a known one. The last component alone may be what was meant: "kernel" for "boot.kernel". */
+/* How far `name` is from a known one. The last component alone may be what was meant: "kernel" for
+ * "boot.kernel". */
 static unsigned
 name_distance(const char *known, const char *name)
 {
@@ -182,7 +183,7 @@ config_key_nearest(const char *name)
 }
 
 static const char *const type_names[] = {
-    [CONFIG_BOOL] = "bool", [CONFIG_INT] = "integer",   [CONFIG_SIZE] = "size", [CONFIG_STRING] = "string",
+    [CONFIG_BOOL] = "bool", [CONFIG_INT] = "integer",	[CONFIG_SIZE] = "size", [CONFIG_STRING] = "string",
     [CONFIG_PATH] = "path", [CONFIG_CHOICE] = "choice", [CONFIG_UUID] = "uuid",
 };
 
@@ -199,9 +200,10 @@ config_schema_print(FILE *out)
 			fprintf(out, " (%s)", k->choices);
 		if (k->max != 0 && k->type == CONFIG_SIZE)
 			fprintf(out, ", %lluM to %lluM", (unsigned long long)(k->min / MIB),
-			    (unsigned long long)(k->max / MIB));
+				(unsigned long long)(k->max / MIB));
 		else if (k->max != 0)
-			fprintf(out, ", %llu to %llu", (unsigned long long)k->min, (unsigned long long)k->max);
+			fprintf(out, ", %llu to %llu", (unsigned long long)k->min,
+				(unsigned long long)k->max);
 		fprintf(out, "\n    default: %s\n", k->def != NULL ? k->def : "(not set)");
 		if (k->alias != NULL)
 			fprintf(out, "    also: %s\n", k->alias);
