@@ -49,7 +49,8 @@
 #define SECOND_NS   ((int64_t)NSEC_PER_SEC)
 
 struct rtc_st {
-	int64_t offset_ns;    /* RTC time - VM clock's wall time */
+	int64_t offset_s;     /* what the guest (or local time) adds to the wall time */
+	int64_t phase_ns;     /* 0..999999999: added to the wall time before it is cut into seconds */
 	int64_t synced_s;     /* RTC second up to which UF and AF are accounted for */
 	uint64_t periodic_ns; /* VM clock time at which the divider chain was started: phase of the periodic
 				 interrupt */
@@ -99,19 +100,19 @@ floor_div(int64_t a, int64_t b)
 	return a / b - (a % b < 0);
 }
 
-/* Time of the divider chain, which SET does not stop. */
-static int64_t
-rtc_ns(struct rtc *r)
-{
-	return vm_clock_wall_ns(r->w.clock) + r->st.offset_ns;
-}
+struct moment {
+	int64_t s;	  /* RTC time in seconds since 1970 */
+	int64_t fraction; /* ns of the second that runs */
+};
 
-static int64_t
-fraction_ns(struct rtc *r)
+/* The time of the divider chain, which SET does not stop. Seconds and offset apart: year 9999 in ns has 68
+ * bits. */
+static struct moment
+rtc_now(struct rtc *r)
 {
-	int64_t now = rtc_ns(r);
+	int64_t ns = vm_clock_wall_ns(r->w.clock) + r->st.phase_ns, s = floor_div(ns, SECOND_NS);
 
-	return now - floor_div(now, SECOND_NS) * SECOND_NS;
+	return (struct moment){.s = s + r->st.offset_s, .fraction = ns - s * SECOND_NS};
 }
 
 static bool
@@ -184,7 +185,7 @@ sync_periodic(struct rtc *r)
 static void
 rtc_sync(struct rtc *r)
 {
-	int64_t second = floor_div(rtc_ns(r), SECOND_NS);
+	int64_t second = rtc_now(r).s;
 
 	sync_periodic(r);
 	/* The host's wall clock may step back: then nothing has happened. */
@@ -201,11 +202,11 @@ rtc_sync(struct rtc *r)
 static uint64_t
 ns_until(struct rtc *r, int64_t second)
 {
-	int64_t now_s = floor_div(rtc_ns(r), SECOND_NS);
+	struct moment now = rtc_now(r);
 
-	if (second - now_s > INT32_MAX)
-		return (uint64_t)INT32_MAX * NSEC_PER_SEC;
-	return (uint64_t)((second - now_s) * SECOND_NS - fraction_ns(r));
+	if (second <= now.s)
+		return 0;
+	return (uint64_t)(MIN(second - now.s, INT32_MAX) * SECOND_NS - now.fraction);
 }
 
 static uint64_t
@@ -263,17 +264,16 @@ static void
 refresh_registers(struct rtc *r)
 {
 	if (!halted(r))
-		rtc_date_store(r->st.cmos, format(r), floor_div(rtc_ns(r), SECOND_NS));
+		rtc_date_store(r->st.cmos, format(r), rtc_now(r).s);
 }
 
 /* Go on from what the registers say; the fraction of the running second stays. */
 static void
 adopt_registers(struct rtc *r)
 {
-	int64_t now_s = floor_div(rtc_ns(r), SECOND_NS);
 	int64_t new_s = rtc_date_load(r->st.cmos, format(r));
 
-	r->st.offset_ns += (new_s - now_s) * SECOND_NS;
+	r->st.offset_s += new_s - rtc_now(r).s;
 	r->st.synced_s = new_s;
 }
 
@@ -293,13 +293,13 @@ write_a(struct rtc *r, uint8_t val)
 	r->st.cmos[REG_A] = val & ~A_UIP;
 	if (was_reset && !divider_in_reset(val)) {
 		/* The first update comes half a second after the divider starts. */
-		r->st.offset_ns += HALF_SECOND - fraction_ns(r);
+		r->st.phase_ns = (r->st.phase_ns + HALF_SECOND - rtc_now(r).fraction + SECOND_NS) % SECOND_NS;
 		r->st.periodic_ns = vm_clock_now_ns(r->w.clock);
 		r->st.ticks = 0;
 	}
 	if (was_halted && !halted(r))
 		adopt_registers(r);
-	r->st.synced_s = floor_div(rtc_ns(r), SECOND_NS);
+	r->st.synced_s = rtc_now(r).s;
 }
 
 static void
@@ -314,7 +314,7 @@ write_b(struct rtc *r, uint8_t val)
 	r->st.cmos[REG_B] = val;
 	if (was_halted && !halted(r))
 		adopt_registers(r);
-	r->st.synced_s = floor_div(rtc_ns(r), SECOND_NS);
+	r->st.synced_s = rtc_now(r).s;
 }
 
 static void
@@ -350,7 +350,7 @@ read_c(struct rtc *r)
 static uint8_t
 read_cmos(struct rtc *r, unsigned i)
 {
-	if (i == REG_A && !halted(r) && fraction_ns(r) >= SECOND_NS - UIP_NS)
+	if (i == REG_A && !halted(r) && rtc_now(r).fraction >= SECOND_NS - UIP_NS)
 		return r->st.cmos[REG_A] | A_UIP;
 	if (i == REG_C)
 		return read_c(r);
@@ -461,7 +461,7 @@ fill_cmos(struct rtc *r)
 		sum += cmos[i];
 	cmos[0x2e] = (uint8_t)(sum >> 8);
 	cmos[0x2f] = (uint8_t)sum;
-	r->st.offset_ns = (int64_t)r->cfg.utc_offset_s * SECOND_NS;
+	r->st.offset_s = r->cfg.utc_offset_s;
 }
 
 /* The battery keeps time and memory; a reset turns interrupts off (data sheet, RESET). */
@@ -528,11 +528,11 @@ rtc_post_load(void *dev, struct err *err)
 {
 	struct rtc *r = dev;
 	const struct rtc_st *st = &r->st;
-	const int64_t limit = INT64_C(1) << 62;
+	const int64_t limit = INT64_C(1) << 40; /* seconds: beyond any date that registers hold */
 
-	if (st->index > 0x7f || st->extended_index > 0x7f || st->offset_ns >= limit ||
-	    st->offset_ns <= -limit || st->synced_s >= limit / SECOND_NS ||
-	    st->synced_s <= -limit / SECOND_NS || st->periodic_ns >= BIT(62))
+	if (st->index > 0x7f || st->extended_index > 0x7f || st->offset_s >= limit ||
+	    st->offset_s <= -limit || st->synced_s >= limit || st->synced_s <= -limit || st->phase_ns < 0 ||
+	    st->phase_ns >= SECOND_NS || st->periodic_ns >= BIT(62))
 		return err_set(err, EINVAL, "rtc: impossible state (damaged snapshot)");
 	pthread_mutex_lock(&r->lock);
 	irq_set(&r->w.nmi_mask, st->nmi_masked);
