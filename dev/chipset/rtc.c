@@ -72,7 +72,8 @@ struct rtc {
 };
 
 static const struct field rtc_fields[] = {
-    FIELD(1, struct rtc_st, offset_ns, FIELD_I64),
+    FIELD(1, struct rtc_st, offset_s, FIELD_I64),
+    FIELD(10, struct rtc_st, phase_ns, FIELD_I64),
     FIELD(2, struct rtc_st, synced_s, FIELD_I64),
     FIELD(3, struct rtc_st, periodic_ns, FIELD_U64),
     FIELD(4, struct rtc_st, ticks, FIELD_U64),
