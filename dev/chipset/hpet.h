@@ -25,12 +25,12 @@ struct vm_clock;
 #define HPET_DEFAULT_BASE 0xfed00000u
 #define HPET_LEN          0x400u
 #define HPET_PERIOD_FS    69841279u /* 14.318180 MHz */
-#define HPET_TIMERS_MAX   32
+#define HPET_TIMERS_MAX   24 /* as many as fit in its 1 KiB */
 #define HPET_ROUTE_CAP    0x00f00000u /* IOAPIC pins 20-23 (ICH9) */
 
 struct hpet_cfg {
 	uint64_t base;      /* 0: HPET_DEFAULT_BASE */
-	unsigned timers;    /* 3..32; 0: 3 */
+	unsigned timers;    /* 3..24; 0: 3 */
 	uint32_t route_cap; /* IOAPIC pins that any timer may use; 0: HPET_ROUTE_CAP */
 	bool msi;           /* comparators can send messages (FSB delivery) */
 };

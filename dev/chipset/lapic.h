@@ -34,6 +34,7 @@ struct lapic_cfg {
 	unsigned cpus;       /* APICs made; more may be added up to maxcpus later */
 	const uint32_t *apic_ids; /* one a vCPU; NULL: id = number */
 	bool x2apic;         /* x2APIC offered by CPUID */
+	uint8_t maxphyaddr;  /* physical address bits of CPUID: higher ones in IA32_APIC_BASE are #GP; 0: 52 */
 };
 
 struct lapic_wires {
@@ -48,7 +49,16 @@ struct lapic_wires {
 
 LH_MUST_CHECK struct lapic_set *lapic_create(const struct lapic_cfg *cfg, const struct lapic_wires *w,
     struct err *err);
-extern const struct device_ops lapic_device_ops; /* dev = struct lapic_set * (all APICs) */
+extern const struct device_ops lapic_device_ops; /* dev = struct lapic_set * (all APICs): life, no state */
+/* State of one APIC: dev = lapic_cpu_device(). Add one device a vCPU after the set's; destroy does nothing. */
+extern const struct device_ops lapic_cpu_device_ops;
+void *lapic_cpu_device(struct lapic_set *s, unsigned cpu);
+
+/*
+ * What firmware leaves behind for a system that knows no APIC ("virtual wire", MP specification
+ * 3.6.2.2): vCPU 0 enabled, LINT0 = ExtINT, LINT1 = NMI. For boards that boot without firmware.
+ */
+void lapic_virtual_wire(struct lapic_set *s);
 
 /* Page at IA32_APIC_BASE; off 0..0xfff. Access by vCPU `cpu`; false: not enabled there (falls through to the bus). */
 bool lapic_mmio_read(struct lapic_set *s, unsigned cpu, uint64_t gpa, unsigned size, uint64_t *val);
