@@ -46,6 +46,8 @@ void vm_clock_set_wall_ns(struct vm_clock *c, int64_t wall_ns); /* manual clock 
  */
 uint64_t vm_clock_tsc(struct vm_clock *c);
 uint64_t vm_clock_tsc_offset(struct vm_clock *c);
+/* False: the host's TSC is not usable (not invariant) or the clock is manual; the TSC is then made from ns. */
+bool vm_clock_tsc_is_host(const struct vm_clock *c);
 uint64_t vm_clock_tsc_khz(struct vm_clock *c);
 /* The clock time in ns at which vm_clock_tsc() reaches tsc (saturating; the past gives now or less). */
 uint64_t vm_clock_tsc_to_ns(struct vm_clock *c, uint64_t tsc);
@@ -61,7 +63,17 @@ struct vm_timer {
 /* The timer's memory is the caller's; cancel it before it goes. */
 void vm_timer_init(struct vm_timer *t, struct vm_clock *c, void (*fn)(void *arg), void *arg);
 void vm_timer_set(struct vm_timer *t, uint64_t deadline_ns); /* (re)arm; a past deadline fires at once, on the loop */
-void vm_timer_cancel(struct vm_timer *t);                    /* the callback may still be running on the loop thread */
+/*
+ * Disarm. A callback that the loop has already taken may still run, or be running, after
+ * the return (the same holds for vm_timer_set() moving a deadline): callbacks take their
+ * device's lock and look whether the time they stand for has come.
+ */
+void vm_timer_cancel(struct vm_timer *t);
+/*
+ * Disarm and wait for a callback in flight; after it the memory may go. From inside a callback
+ * it does not wait. The caller holds no lock that the callback takes.
+ */
+void vm_timer_cancel_sync(struct vm_timer *t);
 bool vm_timer_armed(const struct vm_timer *t);
 
 #endif

@@ -18,6 +18,9 @@
 
 struct lapic_set;
 
+/* What the timer counts before its divider. CPUID 0x15's ECX (crystal), where given, must be this. */
+#define LAPIC_TIMER_HZ 1000000000u
+
 /* How APICs reach the processors. cpu is the vCPU number, 0..maxcpus-1. */
 struct lapic_cpu_ops {
 	void (*wake)(void *ctx, unsigned cpu); /* lapic_pending() may have changed: look again */
@@ -31,6 +34,7 @@ struct lapic_cfg {
 	unsigned cpus;       /* APICs made; more may be added up to maxcpus later */
 	const uint32_t *apic_ids; /* one a vCPU; NULL: id = number */
 	bool x2apic;         /* x2APIC offered by CPUID */
+	uint8_t maxphyaddr;  /* physical address bits of CPUID: higher ones in IA32_APIC_BASE are #GP; 0: 52 */
 };
 
 struct lapic_wires {
@@ -45,7 +49,16 @@ struct lapic_wires {
 
 LH_MUST_CHECK struct lapic_set *lapic_create(const struct lapic_cfg *cfg, const struct lapic_wires *w,
     struct err *err);
-extern const struct device_ops lapic_device_ops; /* dev = struct lapic_set * (all APICs) */
+extern const struct device_ops lapic_device_ops; /* dev = struct lapic_set * (all APICs): life, no state */
+/* State of one APIC: dev = lapic_cpu_device(). Add one device a vCPU after the set's; destroy does nothing. */
+extern const struct device_ops lapic_cpu_device_ops;
+void *lapic_cpu_device(struct lapic_set *s, unsigned cpu);
+
+/*
+ * What firmware leaves behind for a system that knows no APIC ("virtual wire", MP specification
+ * 3.6.2.2): vCPU 0 enabled, LINT0 = ExtINT, LINT1 = NMI. For boards that boot without firmware.
+ */
+void lapic_virtual_wire(struct lapic_set *s);
 
 /* Page at IA32_APIC_BASE; off 0..0xfff. Access by vCPU `cpu`; false: not enabled there (falls through to the bus). */
 bool lapic_mmio_read(struct lapic_set *s, unsigned cpu, uint64_t gpa, unsigned size, uint64_t *val);
@@ -72,14 +85,23 @@ void lapic_set_cr8(struct lapic_set *s, unsigned cpu, uint64_t cr8);
 /* The TSC that the guest of vCPU `cpu` reads minus vm_clock_tsc(): for the deadline timer. */
 void lapic_set_tsc_adjust(struct lapic_set *s, unsigned cpu, uint64_t adjust);
 
-/* INIT reset of one APIC (keeps its id and base). */
+/*
+ * INIT reset of one APIC (keeps its id and base). The board calls it when the vCPU takes the
+ * INIT that lapic_cpu_ops.init announced, before it looks at a start-up message.
+ */
 void lapic_init_reset(struct lapic_set *s, unsigned cpu);
 
 /* Message-signalled interrupt: address 0xfeexxxxx and data as in the SDM. */
 void lapic_msi(struct lapic_set *s, uint64_t addr, uint32_t data);
+void lapic_msi_wire(void *set, uint64_t addr, uint32_t data); /* the same, as hpet_wires.msi */
 
-/* A bus message (IOAPIC): dest, logical, delivery mode 0..7, vector, level-triggered. */
-void lapic_message(struct lapic_set *s, uint32_t dest, bool logical, unsigned mode, uint8_t vector, bool level);
+/*
+ * A bus message (IOAPIC): dest, logical, delivery mode 0..7, vector, level-triggered.
+ * True when at least one APIC took it.
+ */
+bool lapic_message(struct lapic_set *s, uint32_t dest, bool logical, unsigned mode, uint8_t vector, bool level);
+/* The same, as ioapic_wires.message. */
+bool lapic_message_wire(void *set, uint32_t dest, bool logical, unsigned mode, uint8_t vector, bool level);
 
 /* The PIC's INTR output, wired to LINT0 of vCPU 0 (virtual wire mode); NMI to LINT1 of all. */
 void lapic_lint0(struct lapic_set *s, bool level);
