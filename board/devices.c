@@ -424,8 +424,6 @@ board_make_devices(struct board *b, struct err *err)
 		if (ret != 0)
 			return ret;
 	}
-	/* No firmware runs: leave the local APIC as one would. */
-	lapic_virtual_wire(b->lapic);
 	return 0;
 }
 
