@@ -1,0 +1,514 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The soft engine's inside: one vCPU's working state, decoded instructions, and
+ * the memory fast path. Private to engine/soft.
+ *
+ * How an instruction ends. A handler commits its results only after its last
+ * memory access, so that any access may leave by soft_raise() (an exception) or
+ * soft_exit() (a device has to be asked): both are a longjmp to the run loop.
+ * After a device answered, the instruction runs again from its start; accesses
+ * that already happened are answered from `iolog`, in order.
+ *
+ * Flags. The six arithmetic flags live in `fl` as `lahf; seto %al` leave them in
+ * AX: bit 15 SF, 14 ZF, 12 AF, 10 PF, 8 CF, bit 0 OF. The rest is in `rflags`.
+ *
+ * Threads: a vCPU's struct belongs to the thread in run(), but for `attn`, which
+ * any thread sets, and `running`, which any thread reads.
+ */
+#ifndef LHYVE_SOFT_CPU_H
+#define LHYVE_SOFT_CPU_H
+
+#include <setjmp.h>
+#include <stdatomic.h>
+#include "base/util.h"
+#include "engine/engine.h"
+#include "mem/gpmap.h"
+
+struct soft_cpu;
+struct soft_insn;
+struct soft_block;
+struct soft_vm;
+struct soft_stub;
+
+/* Returns the next instruction to run, or NULL: back to the run loop with cpu->rip set. */
+typedef const struct soft_insn *(*soft_op_fn)(struct soft_cpu *cpu, const struct soft_insn *i);
+
+enum {
+	REG_NONE = 16, /* reads as 0 */
+	REG_RIPBASE = 17, /* linear IP of the current block's first byte */
+	REG_SLOTS = 18,
+	SEG_ZERO = 6, /* in seg_base[]: a base of 0 for flat segments */
+};
+
+/* soft_insn.flags */
+enum {
+	IF_EASLOW = 1 << 0, /* address size below 64, or a segment that needs checks */
+	IF_LOCK = 1 << 1,
+	IF_REP = 1 << 2,
+	IF_REPNE = 1 << 3,
+	IF_MEM = 1 << 4,    /* the r/m operand is memory */
+	IF_REG2 = 1 << 5,
+	IF_STK32 = 1 << 6,
+	IF_STK16 = 1 << 7,
+	IF_SEGOVR = 1 << 8, /* an explicit segment prefix */
+	IF_VEXW = 1 << 9,
+};
+
+struct soft_insn {
+	soft_op_fn fn;
+	uint8_t dst, src;    /* byte offsets into gpr[] (AH is RAX's offset + 1) */
+	uint8_t base, index; /* register numbers, REG_NONE, REG_RIPBASE */
+	uint8_t scale, seg, segslot, size; /* shift; X86_ES.. as in the architecture; index in seg_base[]; operand bytes */
+	int32_t disp;
+	uint16_t flags;
+	uint16_t off;        /* of this instruction in the block */
+	int64_t imm;
+	union {
+		struct soft_block *link[2]; /* branches: known successors, not-taken and taken */
+		struct {
+			void *p;
+			uint64_t v;
+		} aux;
+	};
+	uint8_t len, addrsize, cc, imm2;
+	uint32_t pad;
+};
+
+/* soft_block.mode: what decoding depends on */
+enum {
+	MODE_16 = 0, MODE_32 = 1, MODE_64 = 2, MODE_CS = 3,
+	MODE_SS32 = 4,
+	MODE_FLAT = 8,  /* ES, SS, DS, CS: base 0, limit 4 GiB, present, writable; no check needed */
+	MODE_REAL = 16, /* CR0.PE = 0 */
+	MODE_VM86 = 32,
+	MODE_USER = 64,
+};
+
+#define SOFT_BLOCK_MAX 64 /* instructions */
+
+struct soft_block {
+	uint64_t gpa;
+	uint8_t *hva;
+	struct soft_block *hash_next;
+	struct soft_block *page_next; /* the next block of the same page */
+	_Atomic uint32_t valid;
+	uint32_t mode;
+	uint16_t bytes, count;
+	struct soft_insn insn[];      /* count, then one that ends the block when the last is no branch */
+};
+
+#define TLB_SIZE   1024u
+#define ITLB_SIZE  64u
+#define JC_SIZE    4096u
+#define TLB_NOTAG  1ull /* matches no page */
+#define PAGE_MASK4 (~0xfffull)
+
+enum { MMU_USER, MMU_KERNEL, MMU_KERNEL_AC, MMU_COUNT };
+
+struct soft_tlb_entry {
+	uint64_t rtag, wtag; /* linear page when reads / writes may use the pointer */
+	uintptr_t addend;    /* host pointer = linear address + addend */
+	uint64_t gpa;        /* of the page */
+};
+
+struct soft_itlb_entry {
+	uint64_t tag; /* linear page | (1 when user) */
+	uint8_t *hva;
+	uint64_t gpa;
+};
+
+struct soft_jc_entry {
+	uint64_t rip;
+	struct soft_block *block;
+	uint32_t gen, mode;
+};
+
+enum io_kind { IOLOG_MMIO_R, IOLOG_MMIO_W, IOLOG_IN, IOLOG_OUT, IOLOG_RDMSR, IOLOG_WRMSR, IOLOG_CR8_W, IOLOG_CR8_R };
+
+struct soft_iolog {
+	uint8_t kind, size, fault;
+	uint64_t addr, data;
+};
+
+#define IOLOG_MAX 512
+
+/* How a longjmp left the handlers. */
+enum { LEAVE_NONE, LEAVE_EXC, LEAVE_EXIT, LEAVE_BLOCK };
+
+enum soft_exc_kind { EXCK_FAULT, EXCK_TRAP, EXCK_INT, EXCK_INT3, EXCK_EXT, EXCK_NMI };
+
+struct soft_cpu {
+	uint64_t gpr[REG_SLOTS];
+	uint16_t fl;
+	uint8_t cpl;
+	uint8_t shadow;      /* enum x86_interrupt_shadow for the next instruction */
+	_Atomic uint32_t attn; /* nonzero: leave at the next block boundary */
+	struct soft_tlb_entry *dtlb; /* the current MMU index's */
+	const struct soft_insn *cur; /* for precise faults */
+	struct soft_block *cur_block;
+	uint64_t seg_base[8];
+	uint64_t rip;        /* valid between blocks */
+	uint64_t rflags;     /* without the arithmetic flags */
+	uint64_t icount;     /* instructions begun, by whole blocks */
+	uint32_t mode, jc_gen;
+	uint8_t rmw_pending; /* soft_rmw() gave a stand-in or a code page */
+	uint8_t ac_on;       /* CR0.AM, EFLAGS.AC and CPL 3: accesses go the slow way */
+	uint8_t want_window, window_open, in_delivery;
+	uint8_t single_shadow; /* the shadow that the single instruction started with */
+	uint8_t want_flush;  /* the block arena is full */
+	uint64_t rmw_la, rmw_size, rmw_gpa;
+	uint64_t ip_mask;    /* of IP in the current code segment */
+
+	_Alignas(64) struct x86_state st; /* the parts not shadowed above */
+	_Alignas(64) uint8_t membuf[256]; /* operand of a stub or a stand-in for RMW */
+	_Alignas(16) uint8_t fximage[512];
+
+	/* exception in flight */
+	uint8_t exc_vec, exc_has_err, exc_kind;
+	uint32_t exc_err;
+	uint64_t exc_cr2;
+	uint32_t exc_dr6;
+	uint8_t delivering_vec; /* 255: an interrupt, benign */
+	uint64_t deliver_ret, fault_rip;
+
+	enum io_kind open_kind; /* of the exit that waits */
+	struct soft_iolog iolog[IOLOG_MAX];
+	unsigned iolog_n, iolog_pos;
+	struct vm_exit *exit;
+	bool exit_open;      /* *exit waits for the caller's answer */
+
+	uint8_t intr_vector;
+	bool intr_pending, halted;
+	uint64_t step_left;  /* soft_vcpu_step(): instructions still allowed */
+	bool step_limited;
+
+	struct soft_vm *vm;
+	unsigned id;
+	const struct x86_cpuid *cpuid;
+	uint64_t cr4_allowed, efer_allowed, xcr0_allowed;
+	uint64_t phys_mask;  /* address bits of MAXPHYADDR */
+	uint64_t tsc_offset; /* guest TSC = host TSC + vm offset + this */
+	uint64_t monitor_gpa;
+	bool monitor_armed;
+	unsigned pauses;
+
+	jmp_buf jb;
+	void *stub_rsp;      /* host stack pointer while a stub runs */
+	uint32_t host_mxcsr;
+
+	struct soft_block *step_block; /* room for single instructions */
+	struct soft_block *straddle[64];
+
+	_Atomic uint32_t running; /* executing guest code: must acknowledge safepoints */
+
+	struct {
+		uint64_t blocks_decoded, insns_decoded, tlb_miss, tlb_flush, io, mmio, msr, hlt, exceptions, interrupts,
+		    smc, stubs, stub_calls, block_lookup, insn_extra;
+	} ctr;
+	struct soft_tlb_entry tlb[MMU_COUNT][TLB_SIZE];
+	uint8_t tlb_used[MMU_COUNT];
+	struct soft_itlb_entry itlb[ITLB_SIZE];
+	struct soft_jc_entry jc[JC_SIZE];
+};
+
+/* soft_cpu.attn: why the run loop has to look. STEP: one instruction at a time; LEAVE: this vCPU's own wish. */
+enum { ATTN_KICK = 1, ATTN_FLUSH = 2, ATTN_WPROT = 4, ATTN_NMI = 8, ATTN_STEP = 16, ATTN_LEAVE = 32 };
+
+static inline void
+soft_attn_set(struct soft_cpu *cpu, uint32_t bit)
+{
+	atomic_fetch_or_explicit(&cpu->attn, bit, memory_order_seq_cst);
+}
+
+#define CPU_REG(cpu, off, type) (*(type *)((char *)(cpu)->gpr + (off)))
+#define STATE(cpu)              (&(cpu)->st)
+
+static inline bool
+soft_long_mode(const struct soft_cpu *cpu)
+{
+	return cpu->st.msr.efer & EFER_LMA;
+}
+
+static inline bool
+soft_is64(const struct soft_cpu *cpu)
+{
+	return (cpu->mode & MODE_CS) == MODE_64;
+}
+
+static inline bool
+soft_is_real(const struct soft_cpu *cpu)
+{
+	return !(cpu->st.cr0 & CR0_PE);
+}
+
+static inline bool
+soft_is_vm86(const struct soft_cpu *cpu)
+{
+	return cpu->rflags & FL_VM;
+}
+
+static inline bool
+soft_canonical(const struct soft_cpu *cpu, uint64_t la)
+{
+	unsigned sh = (cpu->st.cr4 & CR4_LA57) ? 7 : 16;
+	return (uint64_t)((int64_t)(la << sh) >> sh) == la;
+}
+
+/* ---- leaving (excp.c, soft.c) ---- */
+void soft_raise(struct soft_cpu *cpu, unsigned vec) __attribute__((noreturn, cold));
+void soft_raise_err(struct soft_cpu *cpu, unsigned vec, uint32_t err) __attribute__((noreturn, cold));
+void soft_raise_pf(struct soft_cpu *cpu, uint64_t la, uint32_t err) __attribute__((noreturn, cold));
+void soft_unsupported(struct soft_cpu *cpu, const char *fmt, ...) LH_PRINTF(2, 3) __attribute__((noreturn, cold));
+#define soft_gp(cpu, err) soft_raise_err(cpu, EXC_GP, err)
+#define soft_ud(cpu)      soft_raise(cpu, EXC_UD)
+
+/* ---- device accesses, replayed (soft.c) ---- */
+/* The answer to this access, from the log or by leaving to the caller of run(). *fault: as the board said. */
+uint64_t soft_io(struct soft_cpu *cpu, enum io_kind kind, uint64_t addr, unsigned size, uint64_t data, bool *fault);
+/* The instruction (or one iteration of a string instruction) is complete. */
+static inline void
+soft_iolog_clear(struct soft_cpu *cpu)
+{
+	cpu->iolog_n = cpu->iolog_pos = 0;
+}
+
+/* ---- memory (mmu.c) ---- */
+uint64_t soft_load_slow(struct soft_cpu *cpu, uint64_t la, unsigned size);
+void soft_store_slow(struct soft_cpu *cpu, uint64_t la, unsigned size, uint64_t val);
+void *soft_rmw_slow(struct soft_cpu *cpu, uint64_t la, unsigned size);
+void soft_rmw_finish(struct soft_cpu *cpu);
+void soft_load_bytes(struct soft_cpu *cpu, uint64_t la, void *buf, unsigned len);
+void soft_store_bytes(struct soft_cpu *cpu, uint64_t la, const void *buf, unsigned len);
+/* Check that [la, la + len) can be written (or read), raising the fault that the access would. */
+void soft_probe(struct soft_cpu *cpu, uint64_t la, unsigned len, bool write);
+/* Host pointer to la for `write` or read when the whole page run allows it, else NULL. No fault raised. */
+uint8_t *soft_direct(struct soft_cpu *cpu, uint64_t la, bool write);
+/* Implicit supervisor accesses: descriptor tables, TSS. */
+uint64_t soft_load_sys(struct soft_cpu *cpu, uint64_t la, unsigned size);
+void soft_store_sys(struct soft_cpu *cpu, uint64_t la, unsigned size, uint64_t val);
+/* Set bits in a byte of a descriptor table (accessed, busy), atomically. */
+void soft_or_sys(struct soft_cpu *cpu, uint64_t la, uint8_t set, uint8_t clear);
+void soft_tlb_flush(struct soft_cpu *cpu, bool global);
+void soft_tlb_flush_page(struct soft_cpu *cpu, uint64_t la);
+void soft_tlb_wprotect(struct soft_cpu *cpu); /* drop all write permissions from the TLB */
+void soft_mmu_update(struct soft_cpu *cpu);   /* CPL, CR0, CR4, EFLAGS.AC changed: choose the MMU index */
+/* Instruction fetch: host pointer and gpa of the byte at la; raises #PF. NULL: not RAM. */
+uint8_t *soft_fetch_ptr(struct soft_cpu *cpu, uint64_t la, uint64_t *gpa);
+/* PAE: load the four PDPTEs from cr3. False: reserved bits (#GP). */
+bool soft_load_pdptes(struct soft_cpu *cpu, uint64_t cr3);
+/* Address translation for tests and the debugger: no side effects. */
+bool soft_translate(struct soft_cpu *cpu, uint64_t la, uint64_t *gpa);
+
+uint64_t soft_ea_slow(struct soft_cpu *cpu, const struct soft_insn *i, unsigned size, bool write);
+/* Segment check of an access at offset ea; the linear address. */
+uint64_t soft_seg_la(struct soft_cpu *cpu, unsigned seg, uint64_t ea, unsigned size, bool write);
+
+#define HOT static inline __attribute__((always_inline))
+#define DEFINE_ACCESS(bits)                                                                                  \
+	HOT uint##bits##_t soft_ld##bits(struct soft_cpu *cpu, uint64_t la)                        \
+	{                                                                                                    \
+		const struct soft_tlb_entry *e = &cpu->dtlb[(la >> 12) & (TLB_SIZE - 1)];                    \
+		if (LIKELY(((la + bits / 8 - 1) & PAGE_MASK4) == e->rtag))                                   \
+			return *(volatile uint##bits##_t *)(la + e->addend);                                 \
+		return (uint##bits##_t)soft_load_slow(cpu, la, bits / 8);                                    \
+	}                                                                                                    \
+	HOT void soft_st##bits(struct soft_cpu *cpu, uint64_t la, uint##bits##_t val)              \
+	{                                                                                                    \
+		const struct soft_tlb_entry *e = &cpu->dtlb[(la >> 12) & (TLB_SIZE - 1)];                    \
+		if (LIKELY(((la + bits / 8 - 1) & PAGE_MASK4) == e->wtag))                                   \
+			*(volatile uint##bits##_t *)(la + e->addend) = val;                                  \
+		else                                                                                         \
+			soft_store_slow(cpu, la, bits / 8, val);                                             \
+	}
+DEFINE_ACCESS(8)
+DEFINE_ACCESS(16)
+DEFINE_ACCESS(32)
+DEFINE_ACCESS(64)
+
+/* Memory to modify in place. When rmw_pending is set afterwards, call soft_rmw_finish() after the change. */
+HOT void *
+soft_rmw(struct soft_cpu *cpu, uint64_t la, unsigned size)
+{
+	const struct soft_tlb_entry *e = &cpu->dtlb[(la >> 12) & (TLB_SIZE - 1)];
+	if (LIKELY(((la + size - 1) & PAGE_MASK4) == e->wtag))
+		return (void *)(la + e->addend);
+	return soft_rmw_slow(cpu, la, size);
+}
+
+static inline void
+soft_rmw_done(struct soft_cpu *cpu)
+{
+	if (UNLIKELY(cpu->rmw_pending))
+		soft_rmw_finish(cpu);
+}
+
+HOT uint64_t
+soft_ea(const struct soft_cpu *cpu, const struct soft_insn *i)
+{
+	return cpu->gpr[i->base] + (cpu->gpr[i->index] << i->scale) + (int64_t)i->disp;
+}
+
+/* Linear address of the memory operand. Also marks the instruction as the current one. */
+HOT uint64_t
+soft_la(struct soft_cpu *cpu, const struct soft_insn *i, unsigned size, bool write)
+{
+	cpu->cur = i;
+	if (UNLIKELY(i->flags & IF_EASLOW))
+		return soft_ea_slow(cpu, i, size, write);
+	return soft_ea(cpu, i) + cpu->seg_base[i->segslot];
+}
+
+static inline uint64_t
+soft_insn_rip(const struct soft_cpu *cpu, const struct soft_insn *i)
+{
+	return (cpu->gpr[REG_RIPBASE] + i->off) & cpu->ip_mask;
+}
+
+static inline uint64_t
+soft_next_rip(const struct soft_cpu *cpu, const struct soft_insn *i)
+{
+	return (cpu->gpr[REG_RIPBASE] + i->off + i->len) & cpu->ip_mask;
+}
+
+uint64_t soft_load(struct soft_cpu *cpu, uint64_t la, unsigned size);
+void soft_store(struct soft_cpu *cpu, uint64_t la, unsigned size, uint64_t val);
+
+/* Register of `size` bytes at byte offset off; a 32-bit write clears the upper half. */
+static inline uint64_t
+soft_reg_get(const struct soft_cpu *cpu, unsigned off, unsigned size)
+{
+	uint64_t v = 0;
+	memcpy(&v, (const char *)cpu->gpr + off, size);
+	return v;
+}
+
+static inline void
+soft_reg_set(struct soft_cpu *cpu, unsigned off, unsigned size, uint64_t val)
+{
+	switch (size) {
+	case 1: CPU_REG(cpu, off, uint8_t) = (uint8_t)val; break;
+	case 2: CPU_REG(cpu, off, uint16_t) = (uint16_t)val; break;
+	case 4: CPU_REG(cpu, off, uint64_t) = (uint32_t)val; break;
+	default: CPU_REG(cpu, off, uint64_t) = val; break;
+	}
+}
+
+/* ---- flags ---- */
+static inline uint32_t
+soft_fl_to_eflags(uint16_t fl)
+{
+	return ((fl >> 8) & (FL_SF | FL_ZF | FL_AF | FL_PF | FL_CF)) | ((fl & 1u) ? FL_OF : 0);
+}
+
+static inline uint16_t
+soft_eflags_to_fl(uint64_t f)
+{
+	return (uint16_t)(((f & (FL_SF | FL_ZF | FL_AF | FL_PF | FL_CF)) << 8) | ((f & FL_OF) ? 1 : 0));
+}
+
+static inline uint64_t
+soft_rflags(const struct soft_cpu *cpu)
+{
+	return cpu->rflags | soft_fl_to_eflags(cpu->fl) | FL_1;
+}
+
+/* Set all flags; recomputes what depends on them (MMU index, stepping, VM86 mode). */
+void soft_set_rflags(struct soft_cpu *cpu, uint64_t f);
+
+enum { SFL_SF = 1 << 15, SFL_ZF = 1 << 14, SFL_AF = 1 << 12, SFL_PF = 1 << 10, SFL_CF = 1 << 8, SFL_OF = 1 };
+
+/* ---- control flow (block.c) ---- */
+const struct soft_insn *soft_goto(struct soft_cpu *cpu, uint64_t rip); /* any target in this mode */
+const struct soft_insn *soft_goto_link(struct soft_cpu *cpu, const struct soft_insn *i, uint64_t rip, int slot);
+const struct soft_insn *op_stale(struct soft_cpu *cpu, const struct soft_insn *i); /* the block was overwritten */
+/* Decode the one instruction at cpu->rip into cpu->step_block. Raises fetch faults. */
+struct soft_block *soft_single(struct soft_cpu *cpu);
+struct soft_block *soft_block_find(struct soft_cpu *cpu, uint64_t rip);
+void soft_update_mode(struct soft_cpu *cpu); /* CS, SS, CR0, EFER, VM changed */
+
+#ifdef SOFT_LOOP_DISPATCH
+#define NEXT(cpu, i) return (i) + 1
+#define ENTER(cpu, b) return (b)->insn
+#else
+#define NEXT(cpu, i) return (i)[1].fn((cpu), (i) + 1)
+#define ENTER(cpu, b) return (b)->insn[0].fn((cpu), (b)->insn)
+#endif
+
+/* After an instruction that may have overwritten its own block, opened an interrupt, changed a mode... */
+static inline const struct soft_insn *
+soft_leave_after(struct soft_cpu *cpu, const struct soft_insn *i)
+{
+	cpu->rip = soft_next_rip(cpu, i);
+	return NULL;
+}
+
+/* ---- decode.c ---- */
+/* Decode one instruction of at most `avail` bytes. False: not enough bytes (needs the next page). */
+enum soft_decode { DECODE_OK, DECODE_SHORT, DECODE_END /* OK, and it ends the block */ };
+enum soft_decode soft_decode_insn(struct soft_cpu *cpu, uint32_t mode, const uint8_t *bytes, unsigned avail,
+    unsigned off, struct soft_insn *out);
+
+/* ---- segments and transfers (seg.c, xfer.c, excp.c) ---- */
+void soft_load_seg(struct soft_cpu *cpu, unsigned seg, uint16_t sel); /* MOV/POP/LxS to ES, SS, DS, FS, GS */
+void soft_set_cpl(struct soft_cpu *cpu, unsigned cpl);
+void soft_seg_changed(struct soft_cpu *cpu, unsigned seg); /* recompute seg_base[] and mode */
+/* Read a descriptor; false: selector outside the table or null. */
+bool soft_read_desc(struct soft_cpu *cpu, uint16_t sel, uint64_t *lo, uint64_t *la);
+void soft_desc_to_seg(uint16_t sel, uint64_t desc, struct x86_segment *s);
+void soft_far_jump(struct soft_cpu *cpu, uint16_t sel, uint64_t off, unsigned size, uint64_t next_rip);
+void soft_far_call(struct soft_cpu *cpu, uint16_t sel, uint64_t off, unsigned size, uint64_t next_rip);
+void soft_far_ret(struct soft_cpu *cpu, unsigned size, unsigned pop);
+void soft_iret(struct soft_cpu *cpu, unsigned size);
+void soft_syscall(struct soft_cpu *cpu, uint64_t next_rip);
+void soft_sysret(struct soft_cpu *cpu, unsigned size);
+void soft_sysenter(struct soft_cpu *cpu);
+void soft_sysexit(struct soft_cpu *cpu, unsigned size);
+/* Deliver the exception or interrupt in cpu->exc_*; may itself raise. ret_rip: what is pushed. */
+void soft_deliver(struct soft_cpu *cpu, uint64_t ret_rip);
+void soft_push(struct soft_cpu *cpu, unsigned size, uint64_t val);
+uint64_t soft_sp_mask(const struct soft_cpu *cpu);
+
+/* ---- system registers (sys.c, msr.c) ---- */
+void soft_write_cr0(struct soft_cpu *cpu, uint64_t v);
+void soft_write_cr3(struct soft_cpu *cpu, uint64_t v);
+void soft_write_cr4(struct soft_cpu *cpu, uint64_t v);
+uint64_t soft_rdtsc(struct soft_cpu *cpu);
+uint64_t soft_rdmsr(struct soft_cpu *cpu, uint32_t msr);
+void soft_wrmsr(struct soft_cpu *cpu, uint32_t msr, uint64_t v);
+void soft_set_efer(struct soft_cpu *cpu, uint64_t v);
+void soft_cpuid_filter(struct x86_cpuid *t); /* cpuid.c */
+void soft_cpuid(struct soft_cpu *cpu, uint32_t leaf, uint32_t sub, uint32_t out[4]);
+uint32_t soft_xsave_size(struct soft_cpu *cpu, bool compact); /* of what XCR0 (and XSS) enable: CPUID 0xD */
+bool soft_io_allowed(struct soft_cpu *cpu, uint16_t port, unsigned size);
+
+/* ---- stubs (stub.c) ---- */
+struct soft_stub_pool;
+struct soft_stub_pool *soft_stub_pool_create(struct err *err);
+void soft_stub_pool_destroy(struct soft_stub_pool *p);
+
+/* ---- code pages (block.c) ---- */
+struct soft_code;
+struct soft_code *soft_code_create(struct gpmap *mem, struct err *err);
+void soft_code_destroy(struct soft_code *c);
+/* Has this RAM page decoded code? Writers must then call soft_code_written() after the write. */
+bool soft_code_page(struct soft_vm *vm, uint64_t gpa);
+void soft_code_written(struct soft_vm *vm, struct soft_cpu *cpu, uint64_t gpa, uint64_t len);
+void soft_code_flush(struct soft_cpu *self);
+void soft_flush_wait(struct soft_cpu *cpu);
+/* Acknowledge requests of other threads; called between blocks. */
+void soft_safepoint(struct soft_cpu *cpu);
+
+struct soft_vm {
+	struct gpmap *mem;
+	struct vm_clock *clock;
+	struct soft_code *code;
+	struct soft_stub_pool *stubs;
+	struct soft_cpu **cpus;
+	unsigned maxcpus;
+	_Atomic unsigned ncpus;
+	bool strict_msr;
+	bool tsc_is_host;
+	uint64_t tsc_base; /* host TSC + tsc_base = VM clock's TSC */
+};
+
+#endif

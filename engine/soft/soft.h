@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What the soft engine offers beside engine.h: for tests and debug keys. */
+#ifndef LHYVE_SOFT_H
+#define LHYVE_SOFT_H
+
+#include <stdint.h>
+#include "engine/engine.h"
+
+/* Run exactly max_insns instructions (one iteration of a string instruction counts as one), or fewer when an
+ * exit comes first. Returns 0 when the count ran out, 1 when *x holds an exit. The thread that runs the vCPU. */
+int soft_vcpu_step(struct engine_vcpu *v, uint64_t max_insns, struct vm_exit *x);
+
+#endif

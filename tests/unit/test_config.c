@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The configuration tree, its schema, and the keys that depend on one another. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <errno.h>
+#include <string.h>
+#include "base/util.h"
+#include "vmm/config.h"
+#include "vmm/machine.h"
+#include "vmm/options.h"
+
+static struct config *
+fresh(void)
+{
+	struct err err = {0};
+	struct config *c = config_create(&err);
+
+	assert_non_null(c);
+	return c;
+}
+
+static void
+test_schema_is_sound(void **state)
+{
+	struct config *c = fresh();
+	struct err err = {0};
+
+	(void)state;
+	for (unsigned i = 0; i < config_schema_count; i++) {
+		const struct config_key *k = &config_schema[i];
+
+		assert_non_null(k->help);
+		assert_true((k->type == CONFIG_CHOICE) == (k->choices != NULL));
+		for (unsigned j = 0; j < i; j++)
+			assert_string_not_equal(k->name, config_schema[j].name);
+		if (k->alias != NULL)
+			assert_ptr_equal(config_key_find(k->alias), k);
+		/* A default passes its own row's checks, unless the key cannot be set at all. */
+		if (k->def != NULL && (k->only == NULL || *k->only != '\0'))
+			assert_int_equal(config_set(c, "default", k->name, k->def, &err), 0);
+	}
+	config_destroy(c);
+}
+
+static void
+test_sizes(void **state)
+{
+	static const struct {
+		const char *text;
+		uint64_t bytes;
+	} good[] = {
+	    {"256", 256 * MIB},	       {"256M", 256 * MIB},    {"1g", GIB}, {"1GB", GIB}, {"8192k", 8 * MIB},
+	    {"0x10000000", 256 * MIB}, {"33554432", 32 * MIB},
+	};
+	static const char *const bad[] = {
+	    "", "M", "1MM", "1 M", " 1M", "+1M", "1.5G", "0x", "18446744073709551616", "99999999999T"};
+	struct config *c = fresh();
+	struct err err = {0};
+
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_LEN(good); i++) {
+		assert_int_equal(config_set(c, "t", "memory.size", good[i].text, &err), 0);
+		assert_int_equal(config_uint(c, "memory.size"), good[i].bytes);
+	}
+	for (unsigned i = 0; i < ARRAY_LEN(bad); i++)
+		assert_int_equal(config_set(c, "t", "memory.size", bad[i], &err), -EINVAL);
+	assert_int_equal(config_uint(c, "memory.size"), 32 * MIB);
+	config_destroy(c);
+}
+
+static void
+test_alias_is_the_key(void **state)
+{
+	struct config *c = fresh();
+	struct err err = {0};
+
+	(void)state;
+	assert_int_equal(config_set(c, "t", "cpus", "3", &err), 0);
+	assert_true(config_is_set(c, "cpu.count"));
+	assert_int_equal(config_set(c, "t", "cpu.count", "5", &err), 0);
+	assert_int_equal(config_uint(c, "cpu.count"), 5);
+	config_destroy(c);
+}
+
+static void
+test_nearest(void **state)
+{
+	(void)state;
+	assert_string_equal(config_key_nearest("memory.sise"), "memory.size");
+	assert_string_equal(config_key_nearest("cmdline"), "boot.cmdline");
+	assert_string_equal(config_key_nearest("cpsu"), "cpus");
+	assert_null(config_key_nearest("qqqqqqqqqqqqqqqq"));
+	/* Longer than any key, and than the distance's table. */
+	assert_null(config_key_nearest(
+	    "memory.size.memory.size.memory.size.memory.size.memory.size.memory.size.x.y.z"));
+}
+
+static void
+test_topology(void **state)
+{
+	static const struct {
+		const char *arg;
+		int result;
+		struct x86_topology want;
+	} rows[] = {
+	    {"1", 0, {1, 1, 1, 1, 1}},
+	    {"4", 0, {4, 1, 4, 1, 4}},
+	    {"4,sockets=2", 0, {4, 2, 2, 1, 4}},
+	    {"4,threads=2", 0, {4, 1, 2, 2, 4}},
+	    {"4,cores=2", 0, {4, 2, 2, 1, 4}},
+	    {"cpus=6,sockets=1,cores=3", 0, {6, 1, 3, 2, 6}},
+	    {"sockets=3,cores=5,threads=1", 0, {15, 3, 5, 1, 15}},
+	    {"sockets=1,cores=6,threads=2,cpus=12", 0, {12, 1, 6, 2, 12}},
+	    {"sockets=2,threads=2", 0, {4, 2, 1, 2, 4}},
+	    {"4,sockets=3", -EINVAL, {0}},
+	    {"4,sockets=2,cores=2,threads=2", -EINVAL, {0}},
+	    {"2,cores=4", -EINVAL, {0}},
+	};
+	struct err err = {0};
+
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_LEN(rows); i++) {
+		struct config *c = fresh();
+		struct x86_topology got = {0};
+		char arg[64], *argv[] = {(char[]){"lhyve"}, (char[]){"-c"}, arg, NULL};
+		enum options_action action;
+
+		snprintf(arg, sizeof(arg), "%s", rows[i].arg);
+		assert_int_equal(options_parse(3, argv, c, &action, &err), 0);
+		assert_int_equal(machine_topology(c, &got, &err), rows[i].result);
+		assert_memory_equal(&got, &rows[i].want, sizeof(got));
+		config_destroy(c);
+	}
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_schema_is_sound),  cmocka_unit_test(test_sizes),
+	    cmocka_unit_test(test_alias_is_the_key), cmocka_unit_test(test_nearest),
+	    cmocka_unit_test(test_topology),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

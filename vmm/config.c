@@ -1,0 +1,426 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The configuration tree: a sorted array of concrete names with their texts. Small (tens of entries),
+ * built once, read by name. Not thread-safe: the thread that made it uses it.
+ */
+#include "vmm/config.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/util.h"
+
+struct entry {
+	char *name, *value;
+	const struct config_key *key;
+};
+
+struct config {
+	struct entry *entry; /* sorted by name */
+	size_t count;
+};
+
+struct config *
+config_create(struct err *err)
+{
+	struct config *c = calloc(1, sizeof(*c));
+
+	if (c == NULL)
+		err_set(err, ENOMEM, "configuration: out of memory");
+	return c;
+}
+
+void
+config_destroy(struct config *c)
+{
+	if (c == NULL)
+		return;
+	for (size_t i = 0; i < c->count; i++) {
+		free(c->entry[i].name);
+		free(c->entry[i].value);
+	}
+	free(c->entry);
+	free(c);
+}
+
+/* True when `word` is one of the words of "a|b|c". */
+static bool
+word_in(const char *list, const char *word)
+{
+	size_t len = strlen(word);
+
+	if (strchr(word, '|') != NULL)
+		return false;
+	for (const char *p = list; p != NULL; p = strchr(p, '|')) {
+		p += *p == '|';
+		if (strncmp(p, word, len) == 0 && (p[len] == '|' || p[len] == '\0'))
+			return true;
+	}
+	return false;
+}
+
+static bool
+parse_bool(const char *text, bool *out)
+{
+	if (word_in("true|yes|on|1", text))
+		*out = true;
+	else if (word_in("false|no|off|0", text))
+		*out = false;
+	else
+		return false;
+	return true;
+}
+
+static bool
+parse_uint(const char *text, uint64_t *out, char **end)
+{
+	if (!isdigit((unsigned char)*text))
+		return false; /* strtoull() would take signs and blanks */
+	errno = 0;
+	*out = strtoull(text, end, 0);
+	return errno == 0;
+}
+
+/* "512", "2G", "1024kb". */
+static bool
+parse_size(const char *text, uint64_t *out)
+{
+	static const char suffixes[] = "kmgt";
+	char *end;
+	const char *s;
+
+	if (!parse_uint(text, out, &end))
+		return false;
+	if (*end == '\0')
+		return true;
+	s = strchr(suffixes, tolower((unsigned char)*end));
+	if (s == NULL || (end[1] != '\0' && (tolower((unsigned char)end[1]) != 'b' || end[2] != '\0')))
+		return false;
+	return !__builtin_mul_overflow(*out, 1ull << (10 * (s - suffixes + 1)), out);
+}
+
+static bool
+parse_number(const struct config_key *k, const char *text, uint64_t *out)
+{
+	char *end;
+
+	if (k->type == CONFIG_SIZE)
+		return parse_size(text, out);
+	return parse_uint(text, out, &end) && *end == '\0';
+}
+
+static bool
+is_uuid(const char *text)
+{
+	for (unsigned i = 0; i < 36; i++) {
+		bool dash = i == 8 || i == 13 || i == 18 || i == 23;
+
+		if (dash ? text[i] != '-' : !isxdigit((unsigned char)text[i]))
+			return false;
+	}
+	return text[36] == '\0';
+}
+
+static int
+check_number(const struct config_key *k, const char *where, const char *name, const char *value,
+	     char **canonical, struct err *err)
+{
+	uint64_t v;
+
+	if (!parse_number(k, value, &v))
+		return err_set(err, EINVAL, "%s: %s: '%s' is no %s (%s)", where, name, value,
+			       k->type == CONFIG_SIZE ? "size" : "number",
+			       k->type == CONFIG_SIZE ? "a number with K, M, G or T, as 512M"
+						      : "digits, or 0x and hexadecimal digits");
+	/* bhyve's rule for -m: a small plain number counts MiB. */
+	if (strcmp(k->name, "memory.size") == 0 && v < MIB &&
+	    isdigit((unsigned char)value[strlen(value) - 1]))
+		v *= MIB;
+	if (k->max != 0 && (v < k->min || v > k->max)) {
+		if (k->type == CONFIG_SIZE)
+			return err_set(err, ERANGE, "%s: %s: %s is out of range (%lluM to %lluM)", where,
+				       name, value, (unsigned long long)(k->min / MIB),
+				       (unsigned long long)(k->max / MIB));
+		return err_set(err, ERANGE, "%s: %s: %s is out of range (%llu to %llu)", where, name, value,
+			       (unsigned long long)k->min, (unsigned long long)k->max);
+	}
+	if (asprintf(canonical, "%llu", (unsigned long long)v) < 0)
+		return err_set(err, ENOMEM, "%s: out of memory", where);
+	return 0;
+}
+
+/* Check a value by its row; *canonical is the text to keep (malloc). */
+static int
+check_value(const struct config_key *k, const char *where, const char *name, const char *value,
+	    char **canonical, struct err *err)
+{
+	bool b;
+
+	switch (k->type) {
+	case CONFIG_INT:
+	case CONFIG_SIZE:
+		return check_number(k, where, name, value, canonical, err);
+	case CONFIG_BOOL:
+		if (!parse_bool(value, &b))
+			return err_set(err, EINVAL, "%s: %s: '%s' is neither true nor false", where, name,
+				       value);
+		value = b ? "true" : "false";
+		break;
+	case CONFIG_CHOICE:
+		if (*value == '\0' || !word_in(k->choices, value))
+			return err_set(err, EINVAL, "%s: %s: no such choice '%s' (%s)", where, name, value,
+				       k->choices);
+		break;
+	case CONFIG_PATH:
+		if (*value == '\0')
+			return err_set(err, EINVAL, "%s: %s: empty (give a file name)", where, name);
+		break;
+	case CONFIG_UUID:
+		if (!is_uuid(value))
+			return err_set(err, EINVAL, "%s: %s: '%s' is no UUID (8-4-4-4-12 hexadecimal digits)",
+				       where, name, value);
+		break;
+	case CONFIG_STRING:
+		break;
+	}
+	*canonical = strdup(value);
+	return *canonical != NULL ? 0 : err_set(err, ENOMEM, "%s: out of memory", where);
+}
+
+/* The place of `name` in the array: its index, or where it belongs with *found false. */
+static size_t
+entry_place(const struct config *c, const char *name, bool *found)
+{
+	size_t lo = 0, hi = c->count;
+
+	*found = false;
+	while (lo < hi) {
+		size_t mid = lo + (hi - lo) / 2;
+		int d = strcmp(c->entry[mid].name, name);
+
+		if (d == 0) {
+			*found = true;
+			return mid;
+		}
+		if (d < 0)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo;
+}
+
+/* Keep name=value; takes `value`. */
+static int
+entry_store(struct config *c, const struct config_key *k, const char *name, char *value)
+{
+	bool found;
+	size_t at = entry_place(c, name, &found);
+	struct entry *grown;
+	char *copy;
+
+	if (found) {
+		free(c->entry[at].value);
+		c->entry[at].value = value;
+		return 0;
+	}
+	copy = strdup(name);
+	grown = reallocarray(c->entry, c->count + 1, sizeof(*grown));
+	if (grown != NULL)
+		c->entry = grown;
+	if (copy == NULL || grown == NULL) {
+		free(copy);
+		free(value);
+		return -ENOMEM;
+	}
+	memmove(&grown[at + 1], &grown[at], (c->count - at) * sizeof(*grown));
+	grown[at] = (struct entry){.name = copy, .value = value, .key = k};
+	c->count++;
+	return 0;
+}
+
+int
+config_set(struct config *c, const char *where, const char *name, const char *value, struct err *err)
+{
+	const struct config_key *k = config_key_find(name);
+	char *canonical = NULL;
+	int r;
+
+	if (k == NULL) {
+		const char *near = config_key_nearest(name);
+
+		if (near != NULL)
+			return err_set(err, ENOENT, "%s: unknown key '%s' (did you mean '%s'?)", where, name,
+				       near);
+		return err_set(err, ENOENT, "%s: unknown key '%s' (lhyve --schema lists all)", where, name);
+	}
+	r = check_value(k, where, name, value, &canonical, err);
+	if (r != 0)
+		return r;
+	if (k->only != NULL && (*k->only == '\0' || !word_in(k->only, canonical))) {
+		r = *k->only == '\0'
+			? err_set(err, ENOTSUP, "%s: %s: not there yet (this version cannot: %s)", where,
+				  name, k->help)
+			: err_set(err, ENOTSUP, "%s: %s=%s: not there yet (this version can: %s)", where,
+				  name, canonical, k->only);
+		free(canonical);
+		return r;
+	}
+	/* An alias is stored under the key's own name, so that both spell one value. */
+	if (entry_store(c, k, k->alias != NULL && strcmp(name, k->alias) == 0 ? k->name : name, canonical) !=
+	    0)
+		return err_set(err, ENOMEM, "%s: out of memory", where);
+	return 0;
+}
+
+int
+config_assign(struct config *c, const char *where, const char *assignment, struct err *err)
+{
+	const char *eq = strchr(assignment, '=');
+	char *name;
+	int r;
+
+	if (*assignment == '\0' || eq == assignment)
+		return err_set(err, EINVAL, "%s: no key (name=value)", where);
+	name = strndup(assignment, eq != NULL ? (size_t)(eq - assignment) : strlen(assignment));
+	if (name == NULL)
+		return err_set(err, ENOMEM, "%s: out of memory", where);
+	r = config_set(c, where, name, eq != NULL ? eq + 1 : "true", err);
+	free(name);
+	return r;
+}
+
+/* One line of a flat file; `line` may be changed. */
+static int
+read_line(struct config *c, const char *path, unsigned number, char *line, struct err *err)
+{
+	char where[300];
+	size_t len = strlen(line);
+
+	while (len > 0 && isspace((unsigned char)line[len - 1]))
+		line[--len] = '\0';
+	while (isspace((unsigned char)*line))
+		line++;
+	if (*line == '\0' || *line == '#')
+		return 0;
+	snprintf(where, sizeof(where), "%s:%u", path, number);
+	if (strchr(line, '=') == NULL)
+		return err_set(err, EINVAL, "%s: '%.40s' is no assignment (name=value)", where, line);
+	return config_assign(c, where, line, err);
+}
+
+int
+config_read_file(struct config *c, const char *path, struct err *err)
+{
+	FILE *f = fopen(path, "re");
+	char *line = NULL;
+	size_t room = 0;
+	ssize_t got;
+	int r = 0;
+
+	if (f == NULL)
+		return err_set(err, errno, "%s: cannot open: %s", path, strerror(errno));
+	for (unsigned number = 1; r == 0 && (got = getline(&line, &room, f)) >= 0; number++) {
+		if (memchr(line, '\0', (size_t)got) != NULL)
+			r = err_set(err, EINVAL, "%s:%u: a zero byte (not a text file?)", path, number);
+		else
+			r = read_line(c, path, number, line, err);
+	}
+	if (r == 0 && ferror(f))
+		r = err_set(err, EIO, "%s: cannot read: %s", path, strerror(errno));
+	free(line);
+	fclose(f);
+	return r;
+}
+
+const char *
+config_get(const struct config *c, const char *name)
+{
+	const struct config_key *k = config_key_find(name);
+	bool found;
+	size_t at;
+
+	LH_ASSERT(k != NULL);
+	at = entry_place(c, name, &found);
+	return found ? c->entry[at].value : k->def;
+}
+
+bool
+config_is_set(const struct config *c, const char *name)
+{
+	bool found;
+
+	LH_ASSERT(config_key_find(name) != NULL);
+	entry_place(c, name, &found);
+	return found;
+}
+
+bool
+config_bool(const struct config *c, const char *name)
+{
+	const char *text = config_get(c, name);
+	bool v = false;
+
+	LH_ASSERT(text != NULL && parse_bool(text, &v));
+	return v;
+}
+
+uint64_t
+config_uint(const struct config *c, const char *name)
+{
+	const char *text = config_get(c, name);
+	uint64_t v = 0;
+
+	LH_ASSERT(text != NULL && parse_number(config_key_find(name), text, &v));
+	return v;
+}
+
+int
+config_each(const struct config *c, int (*fn)(void *arg, const char *name, const char *value), void *arg)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < c->count; i++)
+		r = fn(arg, c->entry[i].name, c->entry[i].value);
+	return r;
+}
+
+struct dump_line {
+	const char *name, *value;
+};
+
+static int
+by_name(const void *a, const void *b)
+{
+	return strcmp(((const struct dump_line *)a)->name, ((const struct dump_line *)b)->name);
+}
+
+/* A default that this version would refuse to be told is no part of the tree. */
+static bool
+default_shown(const struct config *c, const struct config_key *k)
+{
+	bool known = k->def != NULL && (k->only == NULL || *k->only != '\0');
+
+	return known && strcmp(k->name, "config.dump") != 0 && !config_is_set(c, k->name);
+}
+
+void
+config_dump(const struct config *c, FILE *out)
+{
+	struct dump_line *line = calloc(c->count + config_schema_count, sizeof(*line));
+	size_t n = 0;
+
+	if (line == NULL)
+		return;
+	for (size_t i = 0; i < c->count; i++)
+		if (strcmp(c->entry[i].name, "config.dump") != 0)
+			line[n++] = (struct dump_line){c->entry[i].name, c->entry[i].value};
+	for (unsigned i = 0; i < config_schema_count; i++)
+		if (default_shown(c, &config_schema[i]))
+			line[n++] = (struct dump_line){config_schema[i].name, config_schema[i].def};
+	qsort(line, n, sizeof(*line), by_name);
+	for (size_t i = 0; i < n; i++)
+		fprintf(out, "%s=%s\n", line[i].name, line[i].value);
+	free(line);
+}

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Keys that depend on one another are checked here, where the board's configuration is made of them. */
+#include "vmm/machine.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include "base/util.h"
+#include "vmm/config.h"
+
+static unsigned
+cpu_part(const struct config *c, const char *key)
+{
+	return config_is_set(c, key) ? (unsigned)config_uint(c, key) : 0;
+}
+
+int
+machine_topology(const struct config *c, struct x86_topology *t, struct err *err)
+{
+	unsigned cpus = cpu_part(c, "cpu.count"), s = cpu_part(c, "cpu.sockets"),
+		 k = cpu_part(c, "cpu.cores");
+	unsigned h = cpu_part(c, "cpu.threads"), max = cpu_part(c, "cpu.maxcpus");
+	uint64_t given = (uint64_t)MAX(s, 1u) * MAX(k, 1u) * MAX(h, 1u);
+	bool all = s != 0 && k != 0 && h != 0;
+
+	if (cpus == 0) {
+		if (given > 1024)
+			return err_set(err, ERANGE,
+				       "cpu: %u sockets * %u cores * %u threads = %llu CPUs (at most 1024)",
+				       MAX(s, 1u), MAX(k, 1u), MAX(h, 1u), (unsigned long long)given);
+		cpus = (unsigned)given;
+	}
+	if (all ? given != cpus : cpus % given != 0)
+		return err_set(err, EINVAL,
+			       "cpu: %u sockets * %u cores * %u threads = %llu, and %u CPUs are no multiple "
+			       "of it (change cpu.count, "
+			       "or leave one part out)",
+			       MAX(s, 1u), MAX(k, 1u), MAX(h, 1u), (unsigned long long)given, cpus);
+	/* What is left goes to the first part that was not given: cores, then sockets, then threads. */
+	if (k == 0)
+		k = (unsigned)(cpus / given);
+	else if (s == 0)
+		s = (unsigned)(cpus / given);
+	else if (h == 0)
+		h = (unsigned)(cpus / given);
+	*t = (struct x86_topology){.cpus = cpus,
+				   .sockets = MAX(s, 1u),
+				   .cores = k,
+				   .threads = MAX(h, 1u),
+				   .maxcpus = max != 0 ? max : cpus};
+	if (t->maxcpus < cpus)
+		return err_set(err, EINVAL, "cpu.maxcpus: %u is below cpu.count %u", t->maxcpus, cpus);
+	if (t->maxcpus > cpus)
+		return err_set(err, ENOTSUP,
+			       "cpu.maxcpus: %u: not there yet (this version adds no CPUs while running)",
+			       t->maxcpus);
+	return 0;
+}
+
+/* The host bridge and the LPC bridge are wired into the board: naming them is allowed, moving them is not. */
+static int
+check_slot(void *arg, const char *name, const char *value)
+{
+	unsigned bus, slot, fn;
+	bool bridge;
+
+	if (sscanf(name, "pci.%u.%u.%u.device", &bus, &slot, &fn) != 3)
+		return 0;
+	bridge = strcmp(value, "hostbridge") == 0;
+	if (bus == 0 && fn == 0 && slot == (bridge ? 0u : 31u))
+		return 0;
+	return err_set(arg, ENOTSUP, "%s: %s belongs at 0:%u:0 (-s %u,%s)", name, value, bridge ? 0 : 31,
+		       bridge ? 0 : 31, value);
+}
+
+static int
+set_com(const struct config *c, unsigned i, struct board_cfg *b, struct err *err)
+{
+	char key[] = "lpc.com1.path";
+	const char *path;
+
+	key[7] = (char)('1' + i);
+	path = config_get(c, key);
+	if (path == NULL)
+		return 0; /* CONSOLE_NONE */
+	for (unsigned j = 0; j < i; j++)
+		if (b->com[j].path != NULL && strcmp(b->com[j].path, path) == 0)
+			return err_set(err, EINVAL, "%s: %s serves com%u already (one port a terminal)", key,
+				       path, j + 1);
+	b->com[i].path = path;
+	b->com[i].kind = CONSOLE_PATH;
+	if (strcmp(path, "stdio") == 0) {
+		b->com[i].kind = CONSOLE_STDIO;
+	} else if (strncmp(path, "tcp=", 4) == 0) {
+		b->com[i].kind = CONSOLE_TCP;
+		b->com[i].path = path + 4;
+	}
+	return 0;
+}
+
+int
+machine_board_cfg(const struct config *c, struct board_cfg *b, struct err *err)
+{
+	int r;
+
+	*b = (struct board_cfg){
+	    .name = config_get(c, "name"),
+	    .memory_bytes = config_uint(c, "memory.size"),
+	    .boot = {config_get(c, "boot.kernel"), config_get(c, "boot.initrd"),
+		     config_get(c, "boot.cmdline")},
+	    .x2apic = config_bool(c, "x86.x2apic"),
+	    .hpet = config_bool(c, "x86.hpet"),
+	    .mptable = config_bool(c, "x86.mptable"),
+	    .strict_msr = config_bool(c, "x86.strictmsr"),
+	    .acpi_tables = config_bool(c, "acpi_tables"),
+	    .rtc_localtime = config_bool(c, "rtc.use_localtime"),
+	    .uuid = config_get(c, "uuid"),
+	    .trace = config_get(c, "debug.trace"),
+	    .stats = config_bool(c, "debug.stats"),
+	};
+	if (b->name == NULL)
+		return err_set(err, EINVAL, "name: missing (lhyve [options] name)");
+	if (b->boot.kernel == NULL)
+		return err_set(err, EINVAL, "boot.kernel: missing (-o boot.kernel=FILE, a Linux bzImage)");
+	if (b->memory_bytes % 4096 != 0)
+		return err_set(err, EINVAL, "memory.size: %llu bytes are no multiple of 4096",
+			       (unsigned long long)b->memory_bytes);
+	r = machine_topology(c, &b->topo, err);
+	for (unsigned i = 0; i < ARRAY_LEN(b->com) && r == 0; i++)
+		r = set_com(c, i, b, err);
+	return r != 0 ? r : config_each(c, check_slot, err);
+}

@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * lhyve(8): options into the tree, the tree into a board, the board until the guest ends, its end into the
+ * exit status.
+ *
+ * Threads: main runs the board; one thread waits for signals (which all others block) and turns them
+ * into calls to the board, so that no handler runs in signal context.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+#include "base/log.h"
+#include "base/util.h"
+#include "board/board.h"
+#include "vmm/config.h"
+#include "vmm/engines.h"
+#include "vmm/machine.h"
+#include "vmm/options.h"
+#include "vmm/version.h"
+
+enum { EXIT_ERROR = BOARD_ERROR };
+
+/* The thread that takes signals while a board runs. */
+struct signal_watch {
+	pthread_t thread;
+	struct board *board;
+	int signal_fd, stop_fd;
+};
+
+/* A first SIGTERM, SIGINT or SIGHUP asks the guest to power off; a second one pulls the plug. */
+static void *
+signal_main(void *arg)
+{
+	struct signal_watch *w = arg;
+	struct pollfd p[2] = {{.fd = w->signal_fd, .events = POLLIN}, {.fd = w->stop_fd, .events = POLLIN}};
+	struct signalfd_siginfo info;
+	unsigned asked = 0;
+
+	while (poll(p, ARRAY_LEN(p), -1) >= 0 || errno == EINTR) {
+		if (p[1].revents != 0)
+			break;
+		if (p[0].revents == 0 || read(w->signal_fd, &info, sizeof(info)) != (ssize_t)sizeof(info))
+			continue;
+		if (asked++ == 0) {
+			log_info("%s: pressing the power button", strsignal((int)info.ssi_signo));
+			board_power_button(w->board);
+		} else {
+			log_warn("%s: ended by a second signal", strsignal((int)info.ssi_signo));
+			board_end_now(w->board, BOARD_POWEROFF);
+		}
+	}
+	return NULL;
+}
+
+/* Before any thread is made: threads inherit the mask. */
+static void
+signals_block(sigset_t *set)
+{
+	sigemptyset(set);
+	sigaddset(set, SIGTERM);
+	sigaddset(set, SIGINT);
+	sigaddset(set, SIGHUP);
+	pthread_sigmask(SIG_BLOCK, set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+}
+
+static int
+signal_watch_start(struct signal_watch *w, struct board *b, const sigset_t *set, struct err *err)
+{
+	int r;
+
+	w->board = b;
+	w->signal_fd = signalfd(-1, set, SFD_CLOEXEC);
+	w->stop_fd = eventfd(0, EFD_CLOEXEC);
+	if (w->signal_fd < 0 || w->stop_fd < 0)
+		r = errno;
+	else
+		r = pthread_create(&w->thread, NULL, signal_main, w);
+	if (r == 0)
+		return 0;
+	if (w->signal_fd >= 0)
+		close(w->signal_fd);
+	if (w->stop_fd >= 0)
+		close(w->stop_fd);
+	return err_set(err, r, "signals: %s", strerror(r));
+}
+
+static void
+signal_watch_stop(struct signal_watch *w)
+{
+	uint64_t one = 1;
+
+	LH_ASSERT(write(w->stop_fd, &one, sizeof(one)) == (ssize_t)sizeof(one));
+	pthread_join(w->thread, NULL);
+	close(w->signal_fd);
+	close(w->stop_fd);
+}
+
+/* One line, whatever a file name or a value held. */
+static int
+complain(const struct err *err)
+{
+	char line[sizeof(err->msg)];
+	size_t n = 0;
+
+	for (const char *p = err->msg; *p != '\0'; p++)
+		line[n++] = (unsigned char)*p < ' ' || *p == 0x7f ? '?' : *p;
+	fprintf(stderr, "lhyve: %.*s\n", (int)n, line);
+	return EXIT_ERROR;
+}
+
+static void
+set_log_level(const struct config *c)
+{
+	static const char *const names[] = {
+	    [LOG_ERROR] = "error", [LOG_WARN] = "warn", [LOG_INFO] = "info", [LOG_DEBUG] = "debug"};
+
+	for (unsigned i = 0; i < ARRAY_LEN(names); i++)
+		if (strcmp(names[i], config_get(c, "log.level")) == 0)
+			log_init(STDERR_FILENO, (enum log_level)i);
+}
+
+static int
+run_machine(const struct config *c)
+{
+	struct err err = {0};
+	struct signal_watch watch;
+	struct board_cfg cfg;
+	struct board *board;
+	enum board_end end;
+	sigset_t set;
+
+	if (machine_board_cfg(c, &cfg, &err) != 0)
+		return complain(&err);
+	cfg.engine = engine_choose(config_get(c, "engine"), &err);
+	if (cfg.engine == NULL)
+		return complain(&err);
+	signals_block(&set);
+	board = board_create(&cfg, &err);
+	if (board == NULL)
+		return complain(&err);
+	if (signal_watch_start(&watch, board, &set, &err) != 0) {
+		board_destroy(board);
+		return complain(&err);
+	}
+	end = board_run(board);
+	signal_watch_stop(&watch);
+	board_destroy(board);
+	return (int)end;
+}
+
+static int
+act(const struct config *c, enum options_action action)
+{
+	switch (action) {
+	case OPTIONS_HELP:
+		options_print_usage(stdout);
+		return 0;
+	case OPTIONS_VERSION:
+		printf("lhyve %s\n", lhyve_version);
+		return 0;
+	case OPTIONS_SCHEMA:
+		config_schema_print(stdout);
+		return 0;
+	case OPTIONS_DEVICES:
+		options_print_devices(stdout);
+		return 0;
+	case OPTIONS_RUN:
+		break;
+	}
+	if (config_bool(c, "config.dump")) {
+		config_dump(c, stdout);
+		return 0;
+	}
+	set_log_level(c);
+	return run_machine(c);
+}
+
+int
+main(int argc, char **argv)
+{
+	enum options_action action;
+	struct err err = {0};
+	struct config *c = config_create(&err);
+	int status;
+
+	if (c == NULL || options_parse(argc, argv, c, &action, &err) != 0)
+		status = complain(&err);
+	else
+		status = act(c, action);
+	config_destroy(c);
+	return status;
+}

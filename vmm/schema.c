@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The one table of all configuration keys. Names are those of bhyve_config(5) where bhyve has one,
+ * else the hierarchy of lhyve_config(5). Checks, --schema, "did you mean" and the manual come from here.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include "base/util.h"
+#include "vmm/config.h"
+
+#define FIXED_PCI "hostbridge|lpc"
+
+/* clang-format off */
+const struct config_key config_schema[] = {
+	{ .name = "name", .type = CONFIG_STRING, .help = "name of the VM" },
+	{ .name = "uuid", .type = CONFIG_UUID, .help = "SMBIOS system UUID; default: made from the name" },
+	{ .name = "engine", .type = CONFIG_CHOICE, .def = "auto", .choices = "auto|kvm|soft",
+	  .help = "what runs guest code: the processor, or lhyve itself; auto takes kvm where it works" },
+
+	{ .name = "cpu.count", .alias = "cpus", .type = CONFIG_INT, .min = 1, .max = 1024,
+	  .help = "virtual CPUs; default: sockets * cores * threads" },
+	{ .name = "cpu.sockets", .alias = "sockets", .type = CONFIG_INT, .min = 1, .max = 1024,
+	  .help = "sockets; default: what the others leave" },
+	{ .name = "cpu.cores", .alias = "cores", .type = CONFIG_INT, .min = 1, .max = 1024,
+	  .help = "cores in a socket; default: what the others leave" },
+	{ .name = "cpu.threads", .alias = "threads", .type = CONFIG_INT, .min = 1, .max = 1024,
+	  .help = "threads in a core; default: what the others leave" },
+	{ .name = "cpu.maxcpus", .alias = "maxcpus", .type = CONFIG_INT, .min = 1, .max = 1024,
+	  .help = "room for virtual CPUs added later; default: cpu.count" },
+	{ .name = "cpu.model", .type = CONFIG_CHOICE, .def = "host", .choices = "host",
+	  .help = "CPUID features: the host's, as far as the engine gives them" },
+	{ .name = "vcpu.*.cpuset", .type = CONFIG_STRING, .only = "", .help = "host CPUs that a virtual CPU may use" },
+
+	{ .name = "memory.size", .type = CONFIG_SIZE, .def = "256M", .min = 4 * MIB, .max = 1024 * GIB,
+	  .help = "guest RAM; a plain number below 1048576 counts MiB" },
+	{ .name = "memory.wired", .type = CONFIG_BOOL, .def = "false", .only = "false", .help = "lock guest RAM in host memory" },
+	{ .name = "memory.backing", .type = CONFIG_CHOICE, .def = "memfd", .choices = "memfd", .help = "what guest RAM is made of" },
+	{ .name = "memory.guest_in_core", .type = CONFIG_BOOL, .def = "false", .only = "false",
+	  .help = "guest RAM in core dumps of lhyve" },
+
+	{ .name = "boot.kernel", .type = CONFIG_PATH, .help = "Linux bzImage to boot" },
+	{ .name = "boot.initrd", .type = CONFIG_PATH, .help = "initial RAM disk" },
+	{ .name = "boot.cmdline", .type = CONFIG_STRING, .help = "kernel command line" },
+	{ .name = "boot.firmware", .alias = "lpc.bootrom", .type = CONFIG_PATH, .only = "", .help = "UEFI firmware" },
+	{ .name = "boot.vars", .alias = "lpc.bootvars", .type = CONFIG_PATH, .only = "", .help = "UEFI variables" },
+
+	{ .name = "x86.apic", .type = CONFIG_CHOICE, .def = "auto", .choices = "auto|kernel|user", .only = "auto|user",
+	  .help = "interrupt controllers in the kernel or in lhyve" },
+	{ .name = "x86.apicv", .type = CONFIG_BOOL, .def = "false", .only = "false", .help = "APIC virtualization of the processor" },
+	{ .name = "x86.x2apic", .type = CONFIG_BOOL, .def = "true", .help = "offer x2APIC" },
+	{ .name = "x86.hpet", .type = CONFIG_BOOL, .def = "true", .help = "offer the HPET" },
+	{ .name = "x86.mptable", .type = CONFIG_BOOL, .def = "true", .help = "make an MP table" },
+	{ .name = "x86.strictio", .type = CONFIG_BOOL, .def = "false", .only = "false", .help = "end the VM on I/O to a port nobody has" },
+	{ .name = "x86.strictmsr", .type = CONFIG_BOOL, .def = "true",
+	  .help = "unknown MSRs: #GP; false: they read 0 and writes are dropped" },
+	{ .name = "x86.verbosemsr", .type = CONFIG_BOOL, .def = "false", .only = "false", .help = "log accesses to unknown MSRs" },
+	{ .name = "x86.vmexit_on_hlt", .type = CONFIG_BOOL, .def = "true", .only = "true", .help = "HLT blocks the virtual CPU's thread" },
+	{ .name = "x86.vmexit_on_pause", .type = CONFIG_BOOL, .def = "true", .only = "true", .help = "PAUSE may yield the host CPU" },
+	{ .name = "x86.pvclock", .type = CONFIG_BOOL, .def = "false", .only = "false", .help = "offer the KVM clock" },
+	{ .name = "x86.hypervisor_id", .type = CONFIG_CHOICE, .def = "bhyve", .choices = "bhyve|kvm|both|none", .only = "bhyve",
+	  .help = "what CPUID says about the hypervisor" },
+	{ .name = "x86.tsc_khz", .type = CONFIG_INT, .unit = "kHz", .def = "0", .only = "0", .help = "guest TSC frequency; 0: the host's" },
+	{ .name = "acpi_tables", .type = CONFIG_BOOL, .def = "true", .help = "make ACPI tables" },
+	{ .name = "rtc.use_localtime", .type = CONFIG_BOOL, .def = "false", .help = "the RTC shows local time, else UTC" },
+	{ .name = "virtio_msix", .type = CONFIG_BOOL, .def = "true", .only = "", .help = "virtio devices use MSI-X" },
+	{ .name = "destroy_on_poweroff", .type = CONFIG_BOOL, .def = "true", .only = "true",
+	  .help = "the VM goes with its process" },
+
+	{ .name = "pci.*.*.*.device", .type = CONFIG_CHOICE, .choices = "hostbridge|lpc|virtio-blk|virtio-net|virtio-console|virtio-rnd",
+	  .only = FIXED_PCI, .help = "device at bus.slot.function" },
+	{ .name = "lpc.com1.path", .type = CONFIG_PATH, .help = "com1: stdio, or a terminal, pseudo-terminal or file" },
+	{ .name = "lpc.com2.path", .type = CONFIG_PATH, .help = "com2, as com1" },
+	{ .name = "lpc.com3.path", .type = CONFIG_PATH, .help = "com3, as com1" },
+	{ .name = "lpc.com4.path", .type = CONFIG_PATH, .help = "com4, as com1" },
+	{ .name = "lpc.pc-testdev", .type = CONFIG_BOOL, .def = "false", .only = "false", .help = "debug exit device of tests" },
+	{ .name = "lpc.fwcfg", .type = CONFIG_CHOICE, .choices = "bhyve|qemu", .only = "", .help = "firmware configuration device" },
+
+	{ .name = "gdb.port", .type = CONFIG_INT, .unit = "TCP port", .min = 1, .max = 65535, .only = "", .help = "debugger stub" },
+	{ .name = "keyboard.layout", .type = CONFIG_STRING, .only = "", .help = "keyboard layout of the frame buffer" },
+	{ .name = "restore", .type = CONFIG_PATH, .only = "", .help = "snapshot to restore" },
+	{ .name = "time.on_restore", .type = CONFIG_CHOICE, .def = "advance", .choices = "advance|freeze", .only = "",
+	  .help = "guest time after a restore" },
+	{ .name = "control.socket", .type = CONFIG_PATH, .only = "", .help = "control socket" },
+
+	{ .name = "log.level", .type = CONFIG_CHOICE, .def = "warn", .choices = "error|warn|info|debug",
+	  .help = "what is logged on standard error; info adds what the guest does wrong" },
+	{ .name = "debug.trace", .type = CONFIG_PATH, .help = "file for a line an instruction" },
+	{ .name = "debug.stats", .type = CONFIG_BOOL, .def = "false", .help = "print counters when the VM ends" },
+	{ .name = "config.dump", .type = CONFIG_BOOL, .def = "false", .help = "print the resolved tree and exit" },
+};
+/* clang-format on */
+const unsigned config_schema_count = ARRAY_LEN(config_schema);
+
+/* True when the concrete name fits the pattern; "*" takes one component of digits. */
+static bool
+name_fits(const char *pattern, const char *name)
+{
+	while (*pattern != '\0') {
+		if (*pattern == '*') {
+			size_t digits = strspn(name, "0123456789");
+
+			if (digits == 0)
+				return false;
+			name += digits;
+			pattern++;
+		} else if (*pattern++ != *name++) {
+			return false;
+		}
+	}
+	return *name == '\0';
+}
+
+const struct config_key *
+config_key_find(const char *name)
+{
+	for (unsigned i = 0; i < config_schema_count; i++) {
+		const struct config_key *k = &config_schema[i];
+
+		if (name_fits(k->name, name) || (k->alias != NULL && strcmp(k->alias, name) == 0))
+			return k;
+	}
+	return NULL;
+}
+
+/* Edits (insert, delete, change, swap of neighbours) between two names. */
+static unsigned
+edit_distance(const char *a, const char *b)
+{
+	enum { LONGEST = 64 };
+	unsigned row[3][LONGEST + 1];
+	size_t la = strnlen(a, LONGEST), lb = strnlen(b, LONGEST);
+
+	for (size_t j = 0; j <= lb; j++)
+		row[0][j] = (unsigned)j;
+	for (size_t i = 1; i <= la; i++) {
+		unsigned *now = row[i % 3], *prev = row[(i + 2) % 3], *prev2 = row[(i + 1) % 3];
+
+		now[0] = (unsigned)i;
+		for (size_t j = 1; j <= lb; j++) {
+			now[j] = prev[j - 1] + (a[i - 1] != b[j - 1]);
+			now[j] = MIN(now[j], prev[j] + 1);
+			now[j] = MIN(now[j], now[j - 1] + 1);
+			if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+				now[j] = MIN(now[j], prev2[j - 2] + 1);
+		}
+	}
+	return row[la % 3][lb];
+}
+
+/* How far `name` is from a known one. The last component alone may be what was meant: "kernel" for
+ * "boot.kernel". */
+static unsigned
+name_distance(const char *known, const char *name)
+{
+	const char *last = strrchr(known, '.');
+	unsigned whole = edit_distance(known, name);
+
+	if (last == NULL || strchr(name, '.') != NULL)
+		return whole;
+	return MIN(whole, edit_distance(last + 1, name) + 1);
+}
+
+const char *
+config_key_nearest(const char *name)
+{
+	unsigned best = (unsigned)strlen(name) / 3 + 2;
+	const char *found = NULL;
+
+	for (unsigned i = 0; i < config_schema_count; i++) {
+		const struct config_key *k = &config_schema[i];
+		const char *known[] = {k->name, k->alias};
+
+		for (unsigned j = 0; j < ARRAY_LEN(known); j++) {
+			unsigned d = known[j] == NULL ? best : name_distance(known[j], name);
+
+			if (d < best) {
+				best = d;
+				found = known[j];
+			}
+		}
+	}
+	return found;
+}
+
+static const char *const type_names[] = {
+    [CONFIG_BOOL] = "bool", [CONFIG_INT] = "integer",	[CONFIG_SIZE] = "size", [CONFIG_STRING] = "string",
+    [CONFIG_PATH] = "path", [CONFIG_CHOICE] = "choice", [CONFIG_UUID] = "uuid",
+};
+
+void
+config_schema_print(FILE *out)
+{
+	for (unsigned i = 0; i < config_schema_count; i++) {
+		const struct config_key *k = &config_schema[i];
+
+		fprintf(out, "%s\n    type: %s", k->name, type_names[k->type]);
+		if (k->unit != NULL)
+			fprintf(out, " (%s)", k->unit);
+		if (k->choices != NULL)
+			fprintf(out, " (%s)", k->choices);
+		if (k->max != 0 && k->type == CONFIG_SIZE)
+			fprintf(out, ", %lluM to %lluM", (unsigned long long)(k->min / MIB),
+				(unsigned long long)(k->max / MIB));
+		else if (k->max != 0)
+			fprintf(out, ", %llu to %llu", (unsigned long long)k->min,
+				(unsigned long long)k->max);
+		fprintf(out, "\n    default: %s\n", k->def != NULL ? k->def : "(not set)");
+		if (k->alias != NULL)
+			fprintf(out, "    also: %s\n", k->alias);
+		if (k->only != NULL)
+			fprintf(out, "    this version: %s\n", *k->only == '\0' ? "not there yet" : k->only);
+		fprintf(out, "    %s\n", k->help);
+	}
+}
