@@ -290,6 +290,16 @@ make_base(struct board *b, struct err *err)
 	return b->cpus != NULL ? 0 : -err->code;
 }
 
+/* What a PC's firmware leaves behind in its timer: channel 0 in mode 3, 65536 counts (kernels read it early,
+ * before they program it). */
+static void
+firmware_leaves(struct board *b)
+{
+	io_bus_write(b->pio, 0x43, 1, 0x36);
+	io_bus_write(b->pio, 0x40, 1, 0);
+	io_bus_write(b->pio, 0x40, 1, 0);
+}
+
 static int
 build(struct board *b, struct err *err)
 {
@@ -315,6 +325,8 @@ build(struct board *b, struct err *err)
 		ret = make_cpus(b, &bsp, err);
 	if (ret == 0)
 		ret = vm_clock_attach(b->clock, b->loop, err);
+	if (ret == 0)
+		firmware_leaves(b);
 	return ret;
 }
 
