@@ -184,7 +184,7 @@ struct soft_cpu {
 
 	struct soft_vm *vm;
 	unsigned id;
-	const struct x86_cpuid *cpuid;
+	struct x86_cpuid *cpuid;
 	uint64_t cr4_allowed, efer_allowed, xcr0_allowed;
 	uint64_t phys_mask;  /* address bits of MAXPHYADDR */
 	uint64_t tsc_offset; /* guest TSC = host TSC + vm offset + this */

@@ -504,16 +504,22 @@ soft_vcpu_create(struct engine_vm *evm, unsigned id, const struct x86_cpuid *cpu
 	cpu = aligned_alloc(64, (sizeof(*cpu) + 63) & ~63ul);
 	if (cpu != NULL)
 		memset(cpu, 0, sizeof(*cpu));
-	if (cpu != NULL)
+	if (cpu != NULL) {
 		cpu->step_block = calloc(1, sizeof(struct soft_block) + 2 * sizeof(struct soft_insn));
-	if (cpu == NULL || cpu->step_block == NULL) {
+		cpu->cpuid = malloc(sizeof(*cpuid));
+	}
+	if (cpu == NULL || cpu->step_block == NULL || cpu->cpuid == NULL) {
+		if (cpu != NULL) {
+			free(cpu->step_block);
+			free(cpu->cpuid);
+		}
 		free(cpu);
 		err_set(err, ENOMEM, "soft engine: no memory for vCPU %u", id);
 		return NULL;
 	}
 	cpu->vm = vm;
 	cpu->id = id;
-	cpu->cpuid = cpuid;
+	*cpu->cpuid = *cpuid;
 	cpu->jc_gen = 1;
 	cpu->host_mxcsr = 0x1f80;
 	put_le32(cpu->fximage + 24, 0x1f80);
@@ -540,6 +546,7 @@ soft_vcpu_destroy(struct engine_vcpu *v)
 	for (unsigned n = 0; n < ARRAY_LEN(cpu->straddle); n++)
 		free(cpu->straddle[n]);
 	free(cpu->step_block);
+	free(cpu->cpuid);
 	free(cpu);
 }
 

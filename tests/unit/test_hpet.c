@@ -377,9 +377,12 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_capabilities), T(test_counter), T(test_one_shot_edge), T(test_32bit_wraps),
-		T(test_periodic_legacy), T(test_legacy_cuts_off_pit_and_rtc), T(test_level), T(test_msi),
-		T(test_64bit_by_halves), T(test_fast_periodic_is_no_storm), T(test_state), T(test_bad_config),
+	    T(test_capabilities),    T(test_counter),
+	    T(test_one_shot_edge),   T(test_32bit_wraps),
+	    T(test_periodic_legacy), T(test_legacy_cuts_off_pit_and_rtc),
+	    T(test_level),	     T(test_msi),
+	    T(test_64bit_by_halves), T(test_fast_periodic_is_no_storm),
+	    T(test_state),	     T(test_bad_config),
 	};
 
 	return cmocka_run_group_tests_name("hpet", tests, NULL, NULL);

@@ -505,11 +505,21 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_mode0), cmocka_unit_test(test_mode1), cmocka_unit_test(test_mode2),
-		cmocka_unit_test(test_mode3), cmocka_unit_test(test_mode4_and_5), cmocka_unit_test(test_bcd),
-		cmocka_unit_test(test_latch_and_status), cmocka_unit_test(test_edges_agree), T(test_irq0_rate),
-		T(test_one_shot), T(test_late_ticks), T(test_fast_rate_is_no_storm), T(test_port61), T(test_read_back),
-		T(test_state),
+	    cmocka_unit_test(test_mode0),
+	    cmocka_unit_test(test_mode1),
+	    cmocka_unit_test(test_mode2),
+	    cmocka_unit_test(test_mode3),
+	    cmocka_unit_test(test_mode4_and_5),
+	    cmocka_unit_test(test_bcd),
+	    cmocka_unit_test(test_latch_and_status),
+	    cmocka_unit_test(test_edges_agree),
+	    T(test_irq0_rate),
+	    T(test_one_shot),
+	    T(test_late_ticks),
+	    T(test_fast_rate_is_no_storm),
+	    T(test_port61),
+	    T(test_read_back),
+	    T(test_state),
 	};
 
 	return cmocka_run_group_tests_name("pit", tests, NULL, NULL);

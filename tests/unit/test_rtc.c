@@ -84,7 +84,7 @@ test_date(void **state)
 	assert_date(f, "\x20\x23\x11\x14\x22\x14\x19");
 	wr(f, 0x0b, 0x06); /* binary */
 	assert_date(f, "\x14\x17\x0b\x0e\x16\x0e\x13");
-	wr(f, 0x0b, 0x00); /* BCD, 12 hours */
+	wr(f, 0x0b, 0x00);		  /* BCD, 12 hours */
 	assert_int_equal(rd(f, 4), 0x90); /* 10 PM */
 	vm_clock_advance(f->clock, 2 * 3600 * SEC);
 	assert_int_equal(rd(f, 4), 0x12); /* midnight is 12 AM */
@@ -100,7 +100,8 @@ test_date_functions(void **state)
 	for (unsigned i = 0; i < 20000; i++) {
 		struct rtc_format fmt = {.binary = i & 1, .hours24 = i >> 1 & 1};
 		uint8_t regs[128] = {0};
-		int64_t t = (int64_t)(((uint64_t)next_random(&seed) << 31 | next_random(&seed)) % 253402300800ull);
+		int64_t t =
+		    (int64_t)(((uint64_t)next_random(&seed) << 31 | next_random(&seed)) % 253402300800ull);
 
 		t -= i % 8 == 0 ? 62167219200ll - 1 : 0; /* from year 0 */
 		if (t >= 253402300800ll || t < -62167219200ll)
@@ -420,7 +421,9 @@ test_state(void **state)
 
 		for (unsigned i = 0; i < 20; i++) {
 			const struct field *fd = &t->fields[next_random(&seed) % t->count];
-			unsigned n = fd->kind == FIELD_BYTES ? fd->count : fd->kind >= FIELD_U64 && fd->kind <= FIELD_I64 ? 5 : 1;
+			unsigned n = fd->kind == FIELD_BYTES			      ? fd->count
+				     : fd->kind >= FIELD_U64 && fd->kind <= FIELD_I64 ? 5
+										      : 1;
 
 			st[fd->offset + next_random(&seed) % n] =
 			    (uint8_t)(next_random(&seed) & (fd->kind == FIELD_BOOL ? 1 : 0xff));
@@ -442,10 +445,20 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_date), cmocka_unit_test(test_date_functions), T(test_set_clock), T(test_set_only_keeps_phase),
-		T(test_uip), T(test_update_interrupt), T(test_periodic), T(test_alarm),
-		cmocka_unit_test(test_alarm_search), T(test_wall_clock_steps), T(test_cmos), T(test_nmi_mask),
-		T(test_local_time), T(test_state),
+	    T(test_date),
+	    cmocka_unit_test(test_date_functions),
+	    T(test_set_clock),
+	    T(test_set_only_keeps_phase),
+	    T(test_uip),
+	    T(test_update_interrupt),
+	    T(test_periodic),
+	    T(test_alarm),
+	    cmocka_unit_test(test_alarm_search),
+	    T(test_wall_clock_steps),
+	    T(test_cmos),
+	    T(test_nmi_mask),
+	    T(test_local_time),
+	    T(test_state),
 	};
 
 	return cmocka_run_group_tests_name("rtc", tests, NULL, NULL);
