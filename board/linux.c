@@ -48,6 +48,7 @@ enum {
 	HDR_RELOCATABLE = 0x234,
 	HDR_XLOADFLAGS = 0x236,
 	HDR_CMDLINE_SIZE = 0x238,
+	HDR_SETUP_DATA = 0x250,
 	HDR_PREF_ADDRESS = 0x258,
 	HDR_INIT_SIZE = 0x260,
 	HDR_END = 0x268,
@@ -285,6 +286,7 @@ fill_zero_page(const struct boot_request *r, const struct image *img, uint8_t *z
 	put_le32(zp + HDR_CODE32, (uint32_t)img->load);
 	put_le32(zp + HDR_RAMDISK, 0);
 	put_le32(zp + HDR_RAMDISK_SIZE, 0);
+	put_le64(zp + HDR_SETUP_DATA, 0);
 	put_le64(zp + ZP_RSDP, r->rsdp_gpa);
 	fill_memory_map(r, zp);
 }

@@ -27,6 +27,7 @@ enum vm_exit_kind {
 	VM_EXIT_RDMSR,      /* an MSR of the board's (APIC): fill u.msr.val or set u.msr.fault */
 	VM_EXIT_WRMSR,      /* may set u.msr.fault: #GP(0) */
 	VM_EXIT_CR8,        /* CR8 written: u.cr8 */
+	VM_EXIT_CR8_READ,   /* CR8 read: fill u.cr8 before the next run */
 	VM_EXIT_HLT,        /* HLT (or MWAIT) ended with no event; state.activity stays HALTED until inject or set_state */
 	VM_EXIT_PAUSE,      /* spinning: yield if vCPUs outnumber processors */
 	VM_EXIT_SHUTDOWN,   /* triple fault */
@@ -57,11 +58,6 @@ struct vm_exit {
 		uint64_t cr8;
 		char why[200];
 	} u;
-};
-
-enum x86_state_mask {
-	X86_STATE_GPR = 1, X86_STATE_SEG = 2, X86_STATE_CR = 4, X86_STATE_MSR = 8, X86_STATE_EVENT = 16,
-	X86_STATE_XSAVE = 32, X86_STATE_ALL = 63,
 };
 
 struct engine_vm_cfg {

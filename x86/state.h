@@ -118,6 +118,11 @@ struct x86_msrs {
 	uint64_t hwcr, syscfg, pkrs, virt_spec_ctrl, tsx_ctrl, mc_ctl[8], mc_status[8];
 };
 
+enum x86_state_mask {
+	X86_STATE_GPR = 1, X86_STATE_SEG = 2, X86_STATE_CR = 4, X86_STATE_MSR = 8, X86_STATE_EVENT = 16,
+	X86_STATE_XSAVE = 32, X86_STATE_ALL = 63,
+};
+
 struct x86_state {
 	/* X86_STATE_GPR */
 	uint64_t gpr[16];
@@ -143,6 +148,9 @@ struct x86_state {
 /* Power-on / INIT state (SDM vol. 3A 10.1.1, table 10-1). INIT keeps XSAVE state, CR0.CD/NW and most MSRs. */
 void x86_state_reset(struct x86_state *s);
 void x86_state_init(struct x86_state *s);
+
+/* Copy the components in `mask` (enum x86_state_mask). */
+void x86_state_copy(struct x86_state *dst, const struct x86_state *src, unsigned mask);
 
 /* Start-up IPI: real mode at vector << 12. */
 void x86_state_sipi(struct x86_state *s, uint8_t vector);

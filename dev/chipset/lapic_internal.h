@@ -60,7 +60,7 @@ struct lapic_st {
 	bool timer_running;
 	bool lint0;  /* level of the pin */
 	bool extint; /* an ExtINT message waits */
-	uint8_t pad;
+	uint8_t pad[5];
 };
 
 struct lapic {

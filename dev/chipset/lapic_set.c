@@ -32,7 +32,7 @@ static const struct field lapic_fields[] = {
     FIELD(19, struct lapic_st, timer_running, FIELD_BOOL),
     FIELD(20, struct lapic_st, lint0, FIELD_BOOL),
     FIELD(21, struct lapic_st, extint, FIELD_BOOL),
-    FIELD_TRANSIENT(struct lapic_st, pad, 1),
+    FIELD_TRANSIENT(struct lapic_st, pad, 5),
 };
 
 static const struct field_table lapic_table = {

@@ -61,17 +61,15 @@ hostbridge_create(const struct hostbridge_cfg *cfg, struct err *err)
 /* ---- LPC ---- */
 
 struct lpc_state {
-	uint16_t isa; /* levels of ISA lines */
-	uint8_t pirq; /* of PIRQA-H */
-	uint8_t pad;
-	uint32_t gsi; /* of lines that go to an IOAPIC pin only */
+	uint32_t isa;  /* levels of ISA lines; from bit 16 on, of the second devices on them */
+	uint32_t gsi;  /* of lines that go to an IOAPIC pin only */
+	uint32_t pirq; /* of PIRQA-H */
 };
 
 static const struct field lpc_fields[] = {
-    FIELD(1, struct lpc_state, isa, FIELD_U16),
-    FIELD(2, struct lpc_state, pirq, FIELD_U8),
-    FIELD_TRANSIENT(struct lpc_state, pad, 1),
-    FIELD(3, struct lpc_state, gsi, FIELD_U32),
+    FIELD(1, struct lpc_state, isa, FIELD_U32),
+    FIELD(2, struct lpc_state, gsi, FIELD_U32),
+    FIELD(3, struct lpc_state, pirq, FIELD_U32),
 };
 
 static const struct field_table lpc_table = {
@@ -94,9 +92,15 @@ struct lpc {
 };
 
 static uint16_t
+isa_levels(const struct lpc *l)
+{
+	return (uint16_t)(l->st.isa | l->st.isa >> LPC_ISA_SECOND);
+}
+
+static uint16_t
 pic_levels(const struct lpc *l)
 {
-	uint16_t v = l->st.isa;
+	uint16_t v = isa_levels(l);
 
 	for (unsigned i = 0; i < PIRQS; i++) {
 		if ((l->st.pirq >> i & 1) != 0 && (l->route[i] & PIRQ_OFF) == 0)
@@ -109,11 +113,9 @@ pic_levels(const struct lpc *l)
 static uint32_t
 ioapic_levels(const struct lpc *l)
 {
-	uint32_t v = l->st.isa & ~5u;
+	uint32_t isa = isa_levels(l);
 
-	v |= (l->st.isa & 1u) << 2;
-	v |= (uint32_t)l->st.pirq << IOAPIC_PIRQA;
-	return v | l->st.gsi;
+	return (isa & ~5u) | (isa & 1u) << 2 | l->st.pirq << IOAPIC_PIRQA | l->st.gsi;
 }
 
 static void
@@ -138,37 +140,28 @@ lpc_update(struct lpc *l)
 }
 
 static void
-set_bit(uint32_t *v, unsigned n, bool level)
+set_level(struct lpc *l, uint32_t *levels, unsigned n, bool level)
 {
-	*v = level ? *v | 1u << n : *v & ~(1u << n);
+	pthread_mutex_lock(&l->lock);
+	*levels = level ? *levels | 1u << n : *levels & ~(1u << n);
+	lpc_update(l);
+	pthread_mutex_unlock(&l->lock);
 }
 
 static void
 isa_set(void *ctx, unsigned line, bool level)
 {
 	struct lpc *l = ctx;
-	uint32_t v;
 
-	pthread_mutex_lock(&l->lock);
-	v = l->st.isa;
-	set_bit(&v, line % ISA_LINES, level);
-	l->st.isa = (uint16_t)v;
-	lpc_update(l);
-	pthread_mutex_unlock(&l->lock);
+	set_level(l, &l->st.isa, line % (2 * ISA_LINES), level);
 }
 
 static void
 pirq_set(void *ctx, unsigned line, bool level)
 {
 	struct lpc *l = ctx;
-	uint32_t v;
 
-	pthread_mutex_lock(&l->lock);
-	v = l->st.pirq;
-	set_bit(&v, line % PIRQS, level);
-	l->st.pirq = (uint8_t)v;
-	lpc_update(l);
-	pthread_mutex_unlock(&l->lock);
+	set_level(l, &l->st.pirq, line % PIRQS, level);
 }
 
 static void
@@ -176,12 +169,8 @@ gsi_set(void *ctx, unsigned line, bool level)
 {
 	struct lpc *l = ctx;
 
-	if (line >= IOAPIC_PINS)
-		return;
-	pthread_mutex_lock(&l->lock);
-	set_bit(&l->st.gsi, line, level);
-	lpc_update(l);
-	pthread_mutex_unlock(&l->lock);
+	if (line < IOAPIC_PINS)
+		set_level(l, &l->st.gsi, line, level);
 }
 
 struct irq_wire
@@ -315,6 +304,7 @@ lpc_post_load(void *dev, struct err *err)
 	(void)err;
 	pthread_mutex_lock(&l->lock);
 	l->st.gsi &= (uint32_t)(BIT(IOAPIC_PINS) - 1);
+	l->st.pirq &= (uint32_t)(BIT(PIRQS) - 1);
 	for (unsigned i = 0; i < PIRQS; i++)
 		l->route[i] = (uint8_t)pci_func_get(l->func, pirq_reg(i), 1);
 	l->pic_out = pic_levels(l);

@@ -40,7 +40,9 @@ extern const struct device_ops lpc_device_ops; /* line levels; does not own the 
 /* The PCI function: added to a bus, saved and destroyed by the caller, before the lpc goes. */
 struct pci_func *lpc_func(struct lpc *l);
 
-struct irq_wire lpc_isa_wire(struct lpc *l, unsigned irq); /* 0..15 */
+/* ISA line 0..15; + LPC_ISA_SECOND: a second device on it, OR-ed. */
+enum { LPC_ISA_SECOND = 16 };
+struct irq_wire lpc_isa_wire(struct lpc *l, unsigned irq);
 struct irq_wire lpc_pirq_wire(struct lpc *l);              /* line 0..7 chosen by the user of the wire */
 struct irq_wire lpc_gsi_wire(struct lpc *l);               /* an IOAPIC pin alone, OR-ed with what else drives it (HPET) */
 

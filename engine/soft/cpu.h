@@ -12,8 +12,8 @@
  * Flags. The six arithmetic flags live in `fl` as `lahf; seto %al` leave them in
  * AX: bit 15 SF, 14 ZF, 12 AF, 10 PF, 8 CF, bit 0 OF. The rest is in `rflags`.
  *
- * Threads: a vCPU's struct belongs to the thread in run(), but for `attn` and
- * `requests`, which any thread sets.
+ * Threads: a vCPU's struct belongs to the thread in run(), but for `attn`, which
+ * any thread sets, and `running`, which any thread reads.
  */
 #ifndef LHYVE_SOFT_CPU_H
 #define LHYVE_SOFT_CPU_H
@@ -81,6 +81,7 @@ enum {
 	MODE_FLAT = 8,  /* ES, SS, DS, CS: base 0, limit 4 GiB, present, writable; no check needed */
 	MODE_REAL = 16, /* CR0.PE = 0 */
 	MODE_VM86 = 32,
+	MODE_USER = 64,
 };
 
 #define SOFT_BLOCK_MAX 64 /* instructions */
@@ -122,14 +123,14 @@ struct soft_jc_entry {
 	uint32_t gen, mode;
 };
 
-enum io_kind { IOLOG_MMIO_R, IOLOG_MMIO_W, IOLOG_IN, IOLOG_OUT, IOLOG_RDMSR, IOLOG_WRMSR, IOLOG_CR8 };
+enum io_kind { IOLOG_MMIO_R, IOLOG_MMIO_W, IOLOG_IN, IOLOG_OUT, IOLOG_RDMSR, IOLOG_WRMSR, IOLOG_CR8_W, IOLOG_CR8_R };
 
 struct soft_iolog {
 	uint8_t kind, size, fault;
 	uint64_t addr, data;
 };
 
-#define IOLOG_MAX 40
+#define IOLOG_MAX 512
 
 /* How a longjmp left the handlers. */
 enum { LEAVE_NONE, LEAVE_EXC, LEAVE_EXIT, LEAVE_BLOCK };
@@ -151,11 +152,10 @@ struct soft_cpu {
 	uint64_t icount;     /* instructions begun, by whole blocks */
 	uint32_t mode, jc_gen;
 	uint8_t rmw_pending; /* soft_rmw() gave a stand-in or a code page */
-	uint8_t stepping;    /* one instruction at a time */
 	uint8_t ac_on;       /* CR0.AM, EFLAGS.AC and CPL 3: accesses go the slow way */
 	uint8_t want_window, window_open, in_delivery;
-	uint8_t block_stale; /* the current block was overwritten: leave it after this instruction */
-	uint8_t x87_used;
+	uint8_t single_shadow; /* the shadow that the single instruction started with */
+	uint8_t want_flush;  /* the block arena is full */
 	uint64_t rmw_la, rmw_size, rmw_gpa;
 	uint64_t ip_mask;    /* of IP in the current code segment */
 
@@ -168,13 +168,15 @@ struct soft_cpu {
 	uint32_t exc_err;
 	uint64_t exc_cr2;
 	uint32_t exc_dr6;
+	uint8_t delivering_vec; /* 255: an interrupt, benign */
+	uint64_t deliver_ret, fault_rip;
 
+	enum io_kind open_kind; /* of the exit that waits */
 	struct soft_iolog iolog[IOLOG_MAX];
 	unsigned iolog_n, iolog_pos;
 	struct vm_exit *exit;
 	bool exit_open;      /* *exit waits for the caller's answer */
 
-	_Atomic uint32_t requests; /* SOFT_REQ_* */
 	uint8_t intr_vector;
 	bool intr_pending, halted;
 	uint64_t step_left;  /* soft_vcpu_step(): instructions still allowed */
@@ -209,8 +211,14 @@ struct soft_cpu {
 	struct soft_jc_entry jc[JC_SIZE];
 };
 
-/* soft_cpu.requests */
-enum { SOFT_REQ_KICK = 1, SOFT_REQ_FLUSH = 2, SOFT_REQ_WPROT = 4, SOFT_REQ_NMI = 8 };
+/* soft_cpu.attn: why the run loop has to look. STEP: one instruction at a time; LEAVE: this vCPU's own wish. */
+enum { ATTN_KICK = 1, ATTN_FLUSH = 2, ATTN_WPROT = 4, ATTN_NMI = 8, ATTN_STEP = 16, ATTN_LEAVE = 32 };
+
+static inline void
+soft_attn_set(struct soft_cpu *cpu, uint32_t bit)
+{
+	atomic_fetch_or_explicit(&cpu->attn, bit, memory_order_seq_cst);
+}
 
 #define CPU_REG(cpu, off, type) (*(type *)((char *)(cpu)->gpr + (off)))
 #define STATE(cpu)              (&(cpu)->st)
@@ -295,15 +303,16 @@ uint64_t soft_ea_slow(struct soft_cpu *cpu, const struct soft_insn *i, unsigned 
 /* Segment check of an access at offset ea; the linear address. */
 uint64_t soft_seg_la(struct soft_cpu *cpu, unsigned seg, uint64_t ea, unsigned size, bool write);
 
+#define HOT static inline __attribute__((always_inline))
 #define DEFINE_ACCESS(bits)                                                                                  \
-	static inline uint##bits##_t soft_ld##bits(struct soft_cpu *cpu, uint64_t la)                        \
+	HOT uint##bits##_t soft_ld##bits(struct soft_cpu *cpu, uint64_t la)                        \
 	{                                                                                                    \
 		const struct soft_tlb_entry *e = &cpu->dtlb[(la >> 12) & (TLB_SIZE - 1)];                    \
 		if (LIKELY(((la + bits / 8 - 1) & PAGE_MASK4) == e->rtag))                                   \
 			return *(volatile uint##bits##_t *)(la + e->addend);                                 \
 		return (uint##bits##_t)soft_load_slow(cpu, la, bits / 8);                                    \
 	}                                                                                                    \
-	static inline void soft_st##bits(struct soft_cpu *cpu, uint64_t la, uint##bits##_t val)              \
+	HOT void soft_st##bits(struct soft_cpu *cpu, uint64_t la, uint##bits##_t val)              \
 	{                                                                                                    \
 		const struct soft_tlb_entry *e = &cpu->dtlb[(la >> 12) & (TLB_SIZE - 1)];                    \
 		if (LIKELY(((la + bits / 8 - 1) & PAGE_MASK4) == e->wtag))                                   \
@@ -317,7 +326,7 @@ DEFINE_ACCESS(32)
 DEFINE_ACCESS(64)
 
 /* Memory to modify in place. When rmw_pending is set afterwards, call soft_rmw_finish() after the change. */
-static inline void *
+HOT void *
 soft_rmw(struct soft_cpu *cpu, uint64_t la, unsigned size)
 {
 	const struct soft_tlb_entry *e = &cpu->dtlb[(la >> 12) & (TLB_SIZE - 1)];
@@ -333,14 +342,14 @@ soft_rmw_done(struct soft_cpu *cpu)
 		soft_rmw_finish(cpu);
 }
 
-static inline uint64_t
+HOT uint64_t
 soft_ea(const struct soft_cpu *cpu, const struct soft_insn *i)
 {
 	return cpu->gpr[i->base] + (cpu->gpr[i->index] << i->scale) + (int64_t)i->disp;
 }
 
 /* Linear address of the memory operand. Also marks the instruction as the current one. */
-static inline uint64_t
+HOT uint64_t
 soft_la(struct soft_cpu *cpu, const struct soft_insn *i, unsigned size, bool write)
 {
 	cpu->cur = i;
@@ -411,6 +420,9 @@ enum { SFL_SF = 1 << 15, SFL_ZF = 1 << 14, SFL_AF = 1 << 12, SFL_PF = 1 << 10, S
 /* ---- control flow (block.c) ---- */
 const struct soft_insn *soft_goto(struct soft_cpu *cpu, uint64_t rip); /* any target in this mode */
 const struct soft_insn *soft_goto_link(struct soft_cpu *cpu, const struct soft_insn *i, uint64_t rip, int slot);
+const struct soft_insn *op_stale(struct soft_cpu *cpu, const struct soft_insn *i); /* the block was overwritten */
+/* Decode the one instruction at cpu->rip into cpu->step_block. Raises fetch faults. */
+struct soft_block *soft_single(struct soft_cpu *cpu);
 struct soft_block *soft_block_find(struct soft_cpu *cpu, uint64_t rip);
 void soft_update_mode(struct soft_cpu *cpu); /* CS, SS, CR0, EFER, VM changed */
 
@@ -464,7 +476,9 @@ uint64_t soft_rdtsc(struct soft_cpu *cpu);
 uint64_t soft_rdmsr(struct soft_cpu *cpu, uint32_t msr);
 void soft_wrmsr(struct soft_cpu *cpu, uint32_t msr, uint64_t v);
 void soft_set_efer(struct soft_cpu *cpu, uint64_t v);
+void soft_cpuid_filter(struct x86_cpuid *t); /* cpuid.c */
 void soft_cpuid(struct soft_cpu *cpu, uint32_t leaf, uint32_t sub, uint32_t out[4]);
+uint32_t soft_xsave_size(struct soft_cpu *cpu, bool compact); /* of what XCR0 (and XSS) enable: CPUID 0xD */
 bool soft_io_allowed(struct soft_cpu *cpu, uint16_t port, unsigned size);
 
 /* ---- stubs (stub.c) ---- */
@@ -479,6 +493,8 @@ void soft_code_destroy(struct soft_code *c);
 /* Has this RAM page decoded code? Writers must then call soft_code_written() after the write. */
 bool soft_code_page(struct soft_vm *vm, uint64_t gpa);
 void soft_code_written(struct soft_vm *vm, struct soft_cpu *cpu, uint64_t gpa, uint64_t len);
+void soft_code_flush(struct soft_cpu *self);
+void soft_flush_wait(struct soft_cpu *cpu);
 /* Acknowledge requests of other threads; called between blocks. */
 void soft_safepoint(struct soft_cpu *cpu);
 

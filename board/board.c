@@ -1,0 +1,420 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The life of a PC: memory, processors and devices made in order, firmware tables and a
+ * kernel put in place, then one run. The thread inside board_run() is the event loop's.
+ *
+ * Lock: `end_lock` guards how the run ended; nothing is taken under it. Everything else
+ * is set up before any other thread starts and taken down after all have gone.
+ */
+#include "board/board.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/evloop.h"
+#include "base/util.h"
+#include "base/vmclock.h"
+#include "board/acpi.h"
+#include "board/internal.h"
+#include "board/loader.h"
+#include "board/mptable.h"
+#include "board/smbios.h"
+#include "dev/bus.h"
+#include "dev/chipset/acpipm.h"
+#include "engine/engine.h"
+#include "mem/gpmap.h"
+#include "x86/state.h"
+
+enum { PIO_LIMIT = 0x10000, CPUID_ADDRESS_SIZES = 0x80000008u, PHYS_BITS_DEFAULT = 36, PHYS_BITS_MAX = 52 };
+
+/* ---- processors' identity ---- */
+
+static void
+probe_cpuid(struct board *b)
+{
+	uint32_t out[4];
+
+	x86_cpuid_host(&b->cpuid);
+	b->cfg.engine->cpuid_filter(&b->cpuid);
+	x86_cpuid_query(&b->cpuid, CPUID_ADDRESS_SIZES, 0, out);
+	b->phys_bits = out[0] & 0xff;
+	if (b->phys_bits < PHYS_BITS_DEFAULT || b->phys_bits > PHYS_BITS_MAX)
+		b->phys_bits = PHYS_BITS_DEFAULT;
+	x86_cpuid_query(&b->cpuid, 1, 0, out);
+	b->machine.cpu_signature = out[0];
+	b->machine.cpu_features = out[3];
+}
+
+static int
+make_apic_ids(struct board *b, struct err *err)
+{
+	unsigned cpus = b->machine.topo.cpus;
+
+	b->apic_ids = calloc(cpus, sizeof(*b->apic_ids));
+	if (b->apic_ids == NULL)
+		return err_set(err, ENOMEM, "board: no memory");
+	for (unsigned i = 0; i < cpus; i++) {
+		b->apic_ids[i] = x86_apic_id(&b->machine.topo, i);
+		if (b->apic_ids[i] > 254 && !b->cfg.x2apic)
+			return err_set(err, EINVAL,
+				       "cpu.count: processor %u has APIC id %u, beyond an xAPIC's 254 (use "
+				       "x86.x2apic=true)",
+				       i, b->apic_ids[i]);
+	}
+	b->machine.apic_ids = b->apic_ids;
+	return 0;
+}
+
+/* ---- memory ---- */
+
+static int
+make_memory(struct board *b, struct err *err)
+{
+	const struct {
+		uint64_t gpa, end, off;
+		enum gm_kind kind;
+	} part[] = {
+	    {0, MACHINE_VGA_BASE, 0, GM_RAM},
+	    {MACHINE_ROM_BASE, MACHINE_HIGH_BASE, MACHINE_ROM_BASE, GM_ROM},
+	    {MACHINE_HIGH_BASE, b->machine.low_ram, MACHINE_HIGH_BASE, GM_RAM},
+	    {MACHINE_HIGH_RAM_BASE, MACHINE_HIGH_RAM_BASE + b->machine.high_ram, b->machine.low_ram, GM_RAM},
+	};
+
+	b->ram = memobj_create(b->cfg.name, b->cfg.memory_bytes, err);
+	if (b->ram == NULL)
+		return -err->code;
+	b->mem = gpmap_create(err);
+	if (b->mem == NULL)
+		return -err->code;
+	for (size_t i = 0; i < ARRAY_LEN(part); i++) {
+		int ret = 0;
+
+		if (part[i].end > part[i].gpa)
+			ret = gpmap_map(b->mem, part[i].gpa, part[i].end - part[i].gpa, b->ram, part[i].off,
+					part[i].kind, err);
+		if (ret != 0)
+			return ret;
+	}
+	return 0;
+}
+
+/* ---- what firmware leaves in memory ---- */
+
+/* BIOS data area: serial ports, EBDA segment, KiB of conventional memory; and the EBDA's own size. */
+static void
+write_bios_data(struct board *b)
+{
+	uint16_t kib = MACHINE_BASE_RAM_END / KIB, segment = MACHINE_BASE_RAM_END / 16;
+	uint8_t ebda_kib = (MACHINE_VGA_BASE - MACHINE_BASE_RAM_END) / KIB;
+
+	for (unsigned i = 0; i < MACHINE_COMS; i++) {
+		if ((b->machine.coms >> i & 1) != 0)
+			boot_poke(b->mem, 0x400 + 2 * i, &machine_com[i].port, 2);
+	}
+	boot_poke(b->mem, 0x40e, &segment, 2);
+	boot_poke(b->mem, 0x413, &kib, 2);
+	boot_poke(b->mem, MACHINE_BASE_RAM_END, &ebda_kib, 1);
+}
+
+/* Append at the next paragraph of the area that systems search. */
+static int
+place_anchor(struct board *b, uint64_t *at, const struct fwbuf *data, struct err *err)
+{
+	uint64_t gpa = align_up(*at, 16);
+
+	if (!range_fits(gpa, data->len, MACHINE_HIGH_BASE))
+		return err_set(err, ENOSPC,
+			       "firmware tables: no room below 1 MiB (use fewer CPUs, or x86.mptable=false)");
+	boot_poke(b->mem, gpa, data->p, data->len);
+	*at = gpa + data->len;
+	return 0;
+}
+
+static int
+place_smbios(struct board *b, uint64_t *at, struct err *err)
+{
+	struct fwbuf buf = {0};
+	int ret = smbios_build(&buf, &b->machine, align_up(*at, 16), err);
+
+	if (ret == 0)
+		ret = place_anchor(b, at, &buf, err);
+	fwbuf_free(&buf);
+	return ret;
+}
+
+static int
+place_mptable(struct board *b, uint64_t *at, struct err *err)
+{
+	struct fwbuf buf = {0};
+	int ret;
+
+	if (!b->cfg.mptable)
+		return 0;
+	ret = mptable_build(&buf, &b->machine, align_up(*at, 16), err);
+	if (ret == 0)
+		ret = place_anchor(b, at, &buf, err);
+	fwbuf_free(&buf);
+	return ret;
+}
+
+/* The RSDP comes first, where it is found soonest. */
+static int
+place_tables(struct board *b, struct acpi_image *acpi, struct err *err)
+{
+	uint64_t at = MACHINE_TABLES_BASE;
+	int ret = 0;
+
+	write_bios_data(b);
+	if (acpi != NULL) {
+		boot_poke(b->mem, acpi->gpa, acpi->tables.p, acpi->tables.len);
+		ret = place_anchor(b, &at, &acpi->rsdp, err);
+	}
+	if (ret == 0)
+		ret = place_smbios(b, &at, err);
+	if (ret == 0)
+		ret = place_mptable(b, &at, err);
+	return ret;
+}
+
+static int
+load_kernel(struct board *b, const struct acpi_image *acpi, struct x86_state *bsp, struct err *err)
+{
+	struct boot_request r = {
+	    .mem = b->mem,
+	    .rsdp_gpa = acpi != NULL ? MACHINE_TABLES_BASE : 0,
+	    .kernel = b->cfg.boot.kernel,
+	    .initrd = b->cfg.boot.initrd,
+	    .cmdline = b->cfg.boot.cmdline,
+	};
+	struct e820 map;
+
+	machine_e820(&b->machine, acpi, &map);
+	r.map = &map;
+	return boot_load(&r, bsp, err);
+}
+
+static int
+load_memory(struct board *b, struct x86_state *bsp, struct err *err)
+{
+	struct acpi_image image, *acpi = NULL;
+	int ret;
+
+	if (b->cfg.acpi_tables) {
+		ret = acpi_build(&image, &b->machine, b->machine.low_ram, err);
+		if (ret != 0)
+			return ret;
+		acpi = &image;
+	}
+	if (acpi != NULL && (acpi->gpa > b->machine.low_ram || acpi->gpa < MACHINE_HIGH_BASE))
+		ret = err_set(err, EINVAL, "memory.size: no room for the firmware's tables (give more)");
+	else
+		ret = place_tables(b, acpi, err);
+	if (ret == 0)
+		ret = load_kernel(b, acpi, bsp, err);
+	if (acpi != NULL)
+		acpi_free(acpi);
+	return ret;
+}
+
+/* ---- processors ---- */
+
+static int
+make_cpus(struct board *b, const struct x86_state *bsp, struct err *err)
+{
+	struct x86_state ap;
+
+	x86_state_reset(&ap);
+	ap.activity = ACT_WAIT_SIPI;
+	for (unsigned i = 0; i < b->machine.topo.cpus; i++) {
+		struct x86_cpuid cpuid = b->cpuid;
+		int ret;
+
+		x86_cpuid_finish(&cpuid, &b->machine.topo, i, b->cfg.x2apic);
+		ret = cpus_add(b->cpus, b->vm, i, &cpuid, i == 0 ? bsp : &ap, err);
+		if (ret != 0)
+			return ret;
+	}
+	return 0;
+}
+
+static int
+make_engine(struct board *b, struct err *err)
+{
+	const struct engine_vm_cfg cfg = {
+	    .mem = b->mem,
+	    .clock = b->clock,
+	    .maxcpus = b->machine.topo.maxcpus,
+	    .strict_msr = b->cfg.strict_msr,
+	    .trace = b->cfg.trace,
+	};
+
+	b->vm = b->cfg.engine->vm_create(&cfg, err);
+	return b->vm != NULL ? 0 : -err->code;
+}
+
+/* ---- life ---- */
+
+static void
+on_guest_end(void *ctx, enum board_end end)
+{
+	board_end_now(ctx, end);
+}
+
+static int
+make_base(struct board *b, struct err *err)
+{
+	struct cpus_cfg c = {
+	    .engine = b->cfg.engine,
+	    .count = b->machine.topo.cpus,
+	    .ended = on_guest_end,
+	    .ctx = b,
+	};
+
+	b->loop = evloop_create(err);
+	if (b->loop == NULL)
+		return -err->code;
+	b->clock = vm_clock_create(VM_CLOCK_HOST, err);
+	if (b->clock == NULL)
+		return -err->code;
+	b->pio = io_bus_create("port", PIO_LIMIT, err);
+	if (b->pio == NULL)
+		return -err->code;
+	b->mmio = io_bus_create("memory", BIT(b->phys_bits), err);
+	if (b->mmio == NULL)
+		return -err->code;
+	c.pio = b->pio;
+	c.mmio = b->mmio;
+	b->cpus = cpus_create(&c, err);
+	return b->cpus != NULL ? 0 : -err->code;
+}
+
+static int
+build(struct board *b, struct err *err)
+{
+	struct x86_state bsp;
+	int ret;
+
+	probe_cpuid(b);
+	ret = machine_layout(&b->machine, b->cfg.memory_bytes, b->phys_bits, err);
+	if (ret == 0)
+		ret = make_apic_ids(b, err);
+	if (ret == 0)
+		ret = make_base(b, err);
+	if (ret == 0)
+		ret = make_memory(b, err);
+	if (ret == 0)
+		ret = board_make_devices(b, err);
+	x86_state_reset(&bsp);
+	if (ret == 0)
+		ret = load_memory(b, &bsp, err);
+	if (ret == 0)
+		ret = make_engine(b, err);
+	if (ret == 0)
+		ret = make_cpus(b, &bsp, err);
+	if (ret == 0)
+		ret = vm_clock_attach(b->clock, b->loop, err);
+	return ret;
+}
+
+struct board *
+board_create(const struct board_cfg *cfg, struct err *err)
+{
+	struct board *b = calloc(1, sizeof(*b));
+
+	if (b == NULL) {
+		err_set(err, ENOMEM, "board: no memory");
+		return NULL;
+	}
+	b->cfg = *cfg;
+	b->machine.name = cfg->name;
+	b->machine.uuid = cfg->uuid;
+	b->machine.topo = cfg->topo;
+	b->end = BOARD_ERROR;
+	pthread_mutex_init(&b->end_lock, NULL);
+	if (build(b, err) == 0)
+		return b;
+	board_destroy(b);
+	return NULL;
+}
+
+static void
+print_counter(void *arg, unsigned cpu, const char *name, uint64_t value)
+{
+	(void)arg;
+	if (value != 0)
+		fprintf(stderr, "lhyve: cpu%u.%s %llu\n", cpu, name, (unsigned long long)value);
+}
+
+enum board_end
+board_run(struct board *b)
+{
+	struct err err = {0};
+	enum board_end end;
+	int ret = board_start_devices(b, &err);
+
+	if (ret == 0) {
+		vm_clock_start(b->clock);
+		ret = cpus_start(b->cpus, &err);
+	}
+	if (ret == 0)
+		evloop_run(b->loop);
+	cpus_stop(b->cpus);
+	vm_clock_stop(b->clock);
+	board_stop_devices(b);
+	if (ret != 0)
+		fprintf(stderr, "lhyve: %s\n", err.msg);
+	if (b->cfg.stats)
+		cpus_stats(b->cpus, print_counter, NULL);
+	pthread_mutex_lock(&b->end_lock);
+	end = ret != 0 ? BOARD_ERROR : b->end;
+	pthread_mutex_unlock(&b->end_lock);
+	return end;
+}
+
+/* The first end counts. */
+void
+board_end_now(struct board *b, enum board_end end)
+{
+	pthread_mutex_lock(&b->end_lock);
+	if (!b->ended) {
+		b->ended = true;
+		b->end = end;
+	}
+	pthread_mutex_unlock(&b->end_lock);
+	cpus_request_stop(b->cpus);
+	evloop_stop(b->loop);
+}
+
+void
+board_power_button(struct board *b)
+{
+	acpipm_power_button(b->acpipm);
+}
+
+void
+board_nmi(struct board *b, unsigned cpu)
+{
+	cpus_nmi(b->cpus, cpu);
+}
+
+void
+board_destroy(struct board *b)
+{
+	if (b == NULL)
+		return;
+	cpus_destroy(b->cpus);
+	if (b->vm != NULL)
+		b->cfg.engine->vm_destroy(b->vm);
+	board_destroy_devices(b);
+	io_bus_destroy(b->pio);
+	io_bus_destroy(b->mmio);
+	gpmap_destroy(b->mem);
+	memobj_destroy(b->ram);
+	vm_clock_destroy(b->clock);
+	evloop_destroy(b->loop);
+	pthread_mutex_destroy(&b->end_lock);
+	free(b->apic_ids);
+	free(b);
+}

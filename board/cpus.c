@@ -1,0 +1,708 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * vCPU threads. How a wake-up is never lost: who asks sets a bit in `requests`, then
+ * looks at `in_guest`; the vCPU sets `in_guest`, then looks at `requests` (all
+ * sequentially consistent). So either the asker sees a vCPU in the guest and kicks the
+ * engine, whose kick holds until the next run(); or the vCPU sees the request. A vCPU that
+ * sleeps checks `requests` under its lock, and who asks signals under that lock.
+ */
+#include "board/cpus.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/util.h"
+#include "dev/bus.h"
+#include "engine/engine.h"
+
+enum {
+	REQ_LOOK = 1 << 0, /* interrupts may have changed; stop or pause was asked for */
+	REQ_INIT = 1 << 1,
+	REQ_SIPI = 1 << 2,
+	REQ_NMI = 1 << 3,
+	REQ_SIGNALS = REQ_INIT | REQ_SIPI | REQ_NMI,
+};
+enum { EXIT_KINDS = VM_EXIT_UNSUPPORTED + 1 };
+enum { LAPIC_TPR_OFFSET = 0x80, MSR_X2APIC_TPR = 0x808, MSR_TSC_DEADLINE = 0x6e0 };
+
+/* What the vCPU is doing, as far as this loop must know. Own thread only. */
+enum activity { RUNNING, HALTED, WAIT_SIPI };
+
+struct cpu {
+	struct cpus *set;
+	unsigned n;
+	struct engine_vcpu *vcpu;
+	pthread_t thread;
+	bool started;
+
+	pthread_mutex_t lock; /* requests that depend on one another; sleeping */
+	pthread_cond_t woken;
+	_Atomic unsigned requests;
+	_Atomic bool in_guest;
+	uint8_t sipi_vector; /* under lock */
+
+	enum activity activity;
+	bool dead; /* under set->halt_lock: halted with interrupts off, or waiting for SIPI */
+	uint64_t tsc_adjust;
+	struct vm_exit exit;
+	uint64_t exits[EXIT_KINDS];
+};
+
+struct cpus {
+	struct cpus_cfg cfg;
+	struct lapic_set *lapic;
+	struct cpu *cpu; /* cfg.count */
+	bool yield;	 /* vCPUs outnumber processors */
+	_Atomic bool stop;
+
+	pthread_mutex_t park_lock;
+	pthread_cond_t parked_cond, resume_cond;
+	unsigned pauses; /* cpus_pause() less cpus_resume() */
+	unsigned running, parked;
+	_Atomic bool pause;
+
+	pthread_mutex_t halt_lock;
+	unsigned dead;
+};
+
+static _Thread_local struct cpu *current;
+
+/* ---- requests ---- */
+
+/* Set request bits; a vCPU in the guest is made to leave it. Returns true when it may be asleep. With or
+ * without its lock. */
+static bool
+poke(struct cpu *p, unsigned bits)
+{
+	atomic_fetch_or(&p->requests, bits);
+	if (p == current)
+		return false; /* it looks before it enters the guest or sleeps */
+	if (!atomic_load(&p->in_guest))
+		return true;
+	p->set->cfg.engine->kick(p->vcpu);
+	return false;
+}
+
+static void
+request(struct cpu *p, unsigned bits)
+{
+	if (!poke(p, bits))
+		return;
+	pthread_mutex_lock(&p->lock);
+	pthread_cond_signal(&p->woken);
+	pthread_mutex_unlock(&p->lock);
+}
+
+static void
+on_wake(void *ctx, unsigned n)
+{
+	struct cpus *c = ctx;
+
+	request(&c->cpu[n], REQ_LOOK);
+}
+
+/* A start-up message that came before INIT is void. */
+static void
+on_init(void *ctx, unsigned n)
+{
+	struct cpus *c = ctx;
+	struct cpu *p = &c->cpu[n];
+
+	pthread_mutex_lock(&p->lock);
+	atomic_fetch_and(&p->requests, ~(unsigned)REQ_SIPI);
+	poke(p, REQ_INIT);
+	pthread_cond_signal(&p->woken);
+	pthread_mutex_unlock(&p->lock);
+}
+
+static void
+on_sipi(void *ctx, unsigned n, uint8_t vector)
+{
+	struct cpus *c = ctx;
+	struct cpu *p = &c->cpu[n];
+
+	pthread_mutex_lock(&p->lock);
+	p->sipi_vector = vector;
+	poke(p, REQ_SIPI);
+	pthread_cond_signal(&p->woken);
+	pthread_mutex_unlock(&p->lock);
+}
+
+static void
+on_nmi(void *ctx, unsigned n)
+{
+	struct cpus *c = ctx;
+
+	request(&c->cpu[n], REQ_NMI);
+}
+
+/* There is no SMM: nothing would answer. */
+static void
+on_smi(void *ctx, unsigned n)
+{
+	(void)ctx;
+	log_guest("cpu%u: SMI ignored", n);
+}
+
+const struct lapic_cpu_ops cpus_lapic_ops = {
+    .wake = on_wake,
+    .init = on_init,
+    .sipi = on_sipi,
+    .nmi = on_nmi,
+    .smi = on_smi,
+};
+
+void
+cpus_nmi(struct cpus *c, unsigned n)
+{
+	if (n < c->cfg.count)
+		request(&c->cpu[n], REQ_NMI);
+}
+
+static void
+request_all(struct cpus *c)
+{
+	for (unsigned i = 0; i < c->cfg.count; i++)
+		request(&c->cpu[i], REQ_LOOK);
+}
+
+/* ---- halted for good ---- */
+
+static bool
+signals_pending(const struct cpus *c)
+{
+	for (unsigned i = 0; i < c->cfg.count; i++) {
+		if ((atomic_load(&c->cpu[i].requests) & REQ_SIGNALS) != 0)
+			return true;
+	}
+	return false;
+}
+
+/* A vCPU that only INIT, SIPI or NMI could wake. When all are, and none of these is on its way, nobody is
+ * left to send one: the guest has halted. */
+static void
+set_dead(struct cpu *p, bool dead)
+{
+	struct cpus *c = p->set;
+	bool ended = false;
+
+	pthread_mutex_lock(&c->halt_lock);
+	if (dead != p->dead) {
+		p->dead = dead;
+		c->dead += dead ? 1u : -1u;
+		ended = c->dead == c->cfg.count && !signals_pending(c);
+	}
+	pthread_mutex_unlock(&c->halt_lock);
+	if (ended)
+		c->cfg.ended(c->cfg.ctx, BOARD_HALT);
+}
+
+/* ---- exits ---- */
+
+static void
+exit_nothing(struct cpu *p)
+{
+	(void)p;
+}
+
+static void
+exit_io(struct cpu *p)
+{
+	struct io_bus *pio = p->set->cfg.pio;
+
+	if (p->exit.u.io.write)
+		io_bus_write(pio, p->exit.u.io.port, p->exit.u.io.size, p->exit.u.io.data);
+	else
+		p->exit.u.io.data = (uint32_t)io_bus_read(pio, p->exit.u.io.port, p->exit.u.io.size);
+}
+
+/* The guest set the task priority by another way than CR8: the processor's CR8 is the same register. */
+static void
+sync_cr8(struct cpu *p)
+{
+	const struct engine_ops *e = p->set->cfg.engine;
+	uint64_t cr8 = lapic_get_cr8(p->set->lapic, p->n);
+	struct x86_state s;
+	struct err err = {0};
+
+	e->get_state(p->vcpu, X86_STATE_CR, &s);
+	if (s.cr8 == cr8)
+		return;
+	s.cr8 = cr8;
+	if (e->set_state(p->vcpu, X86_STATE_CR, &s, &err) != 0)
+		log_warn("cpu%u: %s", p->n, err.msg);
+}
+
+static void
+exit_mmio(struct cpu *p)
+{
+	struct cpus *c = p->set;
+	uint64_t gpa = p->exit.u.mmio.gpa;
+	unsigned size = p->exit.u.mmio.size;
+
+	if (!p->exit.u.mmio.write) {
+		if (!lapic_mmio_read(c->lapic, p->n, gpa, size, &p->exit.u.mmio.data))
+			p->exit.u.mmio.data = io_bus_read(c->cfg.mmio, gpa, size);
+		return;
+	}
+	if (!lapic_mmio_write(c->lapic, p->n, gpa, size, p->exit.u.mmio.data))
+		io_bus_write(c->cfg.mmio, gpa, size, p->exit.u.mmio.data);
+	else if ((gpa & 0xff0) == LAPIC_TPR_OFFSET)
+		sync_cr8(p);
+}
+
+static void
+exit_rdmsr(struct cpu *p)
+{
+	uint64_t val = 0;
+
+	p->exit.u.msr.fault = !lapic_msr_owned(p->exit.u.msr.index) ||
+			      lapic_msr_read(p->set->lapic, p->n, p->exit.u.msr.index, &val) != 0;
+	p->exit.u.msr.val = val;
+}
+
+/* The deadline is in the guest's TSC, which the engine keeps. */
+static void
+sync_tsc_adjust(struct cpu *p)
+{
+	struct x86_state s;
+
+	p->set->cfg.engine->get_state(p->vcpu, X86_STATE_MSR, &s);
+	if (s.msr.tsc_adjust == p->tsc_adjust)
+		return;
+	p->tsc_adjust = s.msr.tsc_adjust;
+	lapic_set_tsc_adjust(p->set->lapic, p->n, p->tsc_adjust);
+}
+
+static void
+exit_wrmsr(struct cpu *p)
+{
+	uint32_t msr = p->exit.u.msr.index;
+
+	if (msr == MSR_TSC_DEADLINE)
+		sync_tsc_adjust(p);
+	p->exit.u.msr.fault =
+	    !lapic_msr_owned(msr) || lapic_msr_write(p->set->lapic, p->n, msr, p->exit.u.msr.val) != 0;
+	if (msr == MSR_X2APIC_TPR && !p->exit.u.msr.fault)
+		sync_cr8(p);
+}
+
+static void
+exit_cr8(struct cpu *p)
+{
+	lapic_set_cr8(p->set->lapic, p->n, p->exit.u.cr8);
+}
+
+static void
+exit_hlt(struct cpu *p)
+{
+	struct x86_state s;
+
+	p->activity = HALTED;
+	p->set->cfg.engine->get_state(p->vcpu, X86_STATE_GPR, &s);
+	set_dead(p, (s.rflags & FL_IF) == 0);
+}
+
+static void
+exit_pause(struct cpu *p)
+{
+	if (p->set->yield)
+		sched_yield();
+}
+
+static void
+exit_shutdown(struct cpu *p)
+{
+	p->set->cfg.ended(p->set->cfg.ctx, BOARD_TRIPLE_FAULT);
+	atomic_store(&p->set->stop, true);
+}
+
+static void
+exit_unsupported(struct cpu *p)
+{
+	fprintf(stderr, "lhyve: cpu%u: %.*s (this version cannot go on from here)\n", p->n,
+		(int)sizeof(p->exit.u.why), p->exit.u.why);
+	p->set->cfg.ended(p->set->cfg.ctx, BOARD_ERROR);
+	atomic_store(&p->set->stop, true);
+}
+
+static const struct {
+	const char *name;
+	void (*handle)(struct cpu *p);
+} exit_table[EXIT_KINDS] = {
+    [VM_EXIT_INTR] = {"exit.intr", exit_nothing},
+    [VM_EXIT_IO] = {"exit.io", exit_io},
+    [VM_EXIT_MMIO] = {"exit.mmio", exit_mmio},
+    [VM_EXIT_RDMSR] = {"exit.rdmsr", exit_rdmsr},
+    [VM_EXIT_WRMSR] = {"exit.wrmsr", exit_wrmsr},
+    [VM_EXIT_CR8] = {"exit.cr8", exit_cr8},
+    [VM_EXIT_HLT] = {"exit.hlt", exit_hlt},
+    [VM_EXIT_PAUSE] = {"exit.pause", exit_pause},
+    [VM_EXIT_SHUTDOWN] = {"exit.shutdown", exit_shutdown},
+    [VM_EXIT_DEBUG] = {"exit.debug", exit_nothing},
+    [VM_EXIT_UNSUPPORTED] = {"exit.unsupported", exit_unsupported},
+};
+
+/* ---- INIT, SIPI, NMI ---- */
+
+static void
+replace_state(struct cpu *p, void (*change)(struct x86_state *s, uint8_t vector), uint8_t vector)
+{
+	const struct engine_ops *e = p->set->cfg.engine;
+	struct x86_state s;
+	struct err err = {0};
+
+	e->get_state(p->vcpu, X86_STATE_ALL, &s);
+	change(&s, vector);
+	if (e->set_state(p->vcpu, X86_STATE_ALL, &s, &err) == 0)
+		return;
+	log_error("cpu%u: %s", p->n, err.msg);
+	p->set->cfg.ended(p->set->cfg.ctx, BOARD_ERROR);
+}
+
+static void
+state_init(struct x86_state *s, uint8_t vector)
+{
+	(void)vector;
+	x86_state_init(s);
+	s->activity = ACT_WAIT_SIPI;
+}
+
+static void
+state_sipi(struct x86_state *s, uint8_t vector)
+{
+	x86_state_sipi(s, vector);
+	s->activity = ACT_RUNNING;
+}
+
+/* INIT sends the boot processor to the reset vector, where firmware would start the machine anew. */
+static void
+take_init(struct cpu *p)
+{
+	if (p->n == 0) {
+		p->set->cfg.ended(p->set->cfg.ctx, BOARD_REBOOT);
+		return;
+	}
+	lapic_init_reset(p->set->lapic, p->n);
+	replace_state(p, state_init, 0);
+	p->activity = WAIT_SIPI;
+}
+
+static void
+take_sipi(struct cpu *p)
+{
+	uint8_t vector;
+
+	if (p->activity != WAIT_SIPI)
+		return;
+	pthread_mutex_lock(&p->lock);
+	vector = p->sipi_vector;
+	pthread_mutex_unlock(&p->lock);
+	replace_state(p, state_sipi, vector);
+	p->activity = RUNNING;
+}
+
+static void
+take_nmi(struct cpu *p)
+{
+	if (p->activity == WAIT_SIPI)
+		return; /* blocked there (SDM vol. 3A 9.4.2) */
+	p->set->cfg.engine->inject_nmi(p->vcpu);
+	p->activity = RUNNING;
+}
+
+static void
+take_requests(struct cpu *p)
+{
+	bool was_dead = p->dead;
+	unsigned r;
+
+	if (atomic_load_explicit(&p->requests, memory_order_relaxed) == 0)
+		return;
+	/* Alive first: a signal that is off the list already must not let the others count this one as dead.
+	 */
+	set_dead(p, false);
+	r = atomic_exchange(&p->requests, 0);
+	if ((r & REQ_INIT) != 0)
+		take_init(p);
+	if ((r & REQ_SIPI) != 0)
+		take_sipi(p);
+	if ((r & REQ_NMI) != 0)
+		take_nmi(p);
+	set_dead(p, p->activity == WAIT_SIPI || (was_dead && p->activity == HALTED));
+}
+
+/* ---- interrupts ---- */
+
+static void
+deliver(struct cpu *p)
+{
+	const struct engine_ops *e = p->set->cfg.engine;
+	int vector;
+
+	if (lapic_pending(p->set->lapic, p->n) == LAPIC_NONE)
+		return;
+	if (!e->intr_ready(p->vcpu, true))
+		return;
+	vector = lapic_accept(p->set->lapic, p->n);
+	if (vector < 0)
+		return;
+	e->inject_intr(p->vcpu, (uint8_t)vector);
+	p->activity = RUNNING;
+	/* One more, of higher priority or from the PIC: as soon as there is a window. */
+	if (lapic_pending(p->set->lapic, p->n) != LAPIC_NONE)
+		(void)e->intr_ready(p->vcpu, true);
+}
+
+/* ---- the loop ---- */
+
+static void
+park(struct cpu *p)
+{
+	struct cpus *c = p->set;
+
+	pthread_mutex_lock(&c->park_lock);
+	c->parked++;
+	pthread_cond_broadcast(&c->parked_cond);
+	while (c->pauses > 0 && !atomic_load(&c->stop))
+		pthread_cond_wait(&c->resume_cond, &c->park_lock);
+	c->parked--;
+	pthread_mutex_unlock(&c->park_lock);
+}
+
+static void
+sleep_until_request(struct cpu *p)
+{
+	pthread_mutex_lock(&p->lock);
+	while (atomic_load(&p->requests) == 0)
+		pthread_cond_wait(&p->woken, &p->lock);
+	pthread_mutex_unlock(&p->lock);
+}
+
+static void
+enter(struct cpu *p)
+{
+	atomic_store(&p->in_guest, true);
+	if (atomic_load(&p->requests) != 0) {
+		atomic_store(&p->in_guest, false);
+		return;
+	}
+	p->set->cfg.engine->run(p->vcpu, &p->exit);
+	atomic_store(&p->in_guest, false);
+	LH_ASSERT((unsigned)p->exit.kind < EXIT_KINDS);
+	p->exits[p->exit.kind]++;
+	exit_table[p->exit.kind].handle(p);
+}
+
+static void *
+cpu_main(void *arg)
+{
+	struct cpu *p = arg;
+	struct cpus *c = p->set;
+	char name[16];
+
+	current = p;
+	snprintf(name, sizeof(name), "vcpu%u", p->n);
+	pthread_setname_np(pthread_self(), name);
+	while (!atomic_load_explicit(&c->stop, memory_order_acquire)) {
+		take_requests(p);
+		if (atomic_load_explicit(&c->pause, memory_order_acquire)) {
+			park(p);
+			continue;
+		}
+		if (p->activity != WAIT_SIPI)
+			deliver(p);
+		if (atomic_load_explicit(&c->stop, memory_order_acquire))
+			break;
+		if (p->activity == RUNNING)
+			enter(p);
+		else
+			sleep_until_request(p);
+	}
+	pthread_mutex_lock(&c->park_lock);
+	c->running--;
+	pthread_cond_broadcast(&c->parked_cond);
+	pthread_mutex_unlock(&c->park_lock);
+	return NULL;
+}
+
+/* ---- control ---- */
+
+void
+cpus_pause(struct cpus *c)
+{
+	LH_ASSERT(current == NULL);
+	pthread_mutex_lock(&c->park_lock);
+	c->pauses++;
+	atomic_store(&c->pause, true);
+	pthread_mutex_unlock(&c->park_lock);
+	request_all(c);
+	pthread_mutex_lock(&c->park_lock);
+	while (c->parked < c->running)
+		pthread_cond_wait(&c->parked_cond, &c->park_lock);
+	pthread_mutex_unlock(&c->park_lock);
+}
+
+void
+cpus_resume(struct cpus *c)
+{
+	pthread_mutex_lock(&c->park_lock);
+	LH_ASSERT(c->pauses > 0);
+	if (--c->pauses == 0) {
+		atomic_store(&c->pause, false);
+		pthread_cond_broadcast(&c->resume_cond);
+	}
+	pthread_mutex_unlock(&c->park_lock);
+}
+
+void
+cpus_request_stop(struct cpus *c)
+{
+	atomic_store(&c->stop, true);
+	request_all(c);
+	pthread_mutex_lock(&c->park_lock);
+	pthread_cond_broadcast(&c->resume_cond);
+	pthread_mutex_unlock(&c->park_lock);
+}
+
+void
+cpus_stop(struct cpus *c)
+{
+	cpus_request_stop(c);
+	for (unsigned i = 0; i < c->cfg.count; i++) {
+		if (c->cpu[i].started)
+			pthread_join(c->cpu[i].thread, NULL);
+		c->cpu[i].started = false;
+	}
+}
+
+int
+cpus_start(struct cpus *c, struct err *err)
+{
+	for (unsigned i = 0; i < c->cfg.count; i++) {
+		struct cpu *p = &c->cpu[i];
+		int ret;
+
+		LH_ASSERT(p->vcpu != NULL && c->lapic != NULL);
+		pthread_mutex_lock(&c->park_lock);
+		c->running++;
+		pthread_mutex_unlock(&c->park_lock);
+		ret = pthread_create(&p->thread, NULL, cpu_main, p);
+		if (ret != 0) {
+			pthread_mutex_lock(&c->park_lock);
+			c->running--;
+			pthread_mutex_unlock(&c->park_lock);
+			return err_set(err, ret,
+				       "cpu%u: no thread: %s (fewer CPUs, or raise the limit of processes)",
+				       i, strerror(ret));
+		}
+		p->started = true;
+	}
+	return 0;
+}
+
+struct stats_sink {
+	void (*fn)(void *arg, unsigned cpu, const char *name, uint64_t value);
+	void *arg;
+	unsigned cpu;
+};
+
+static void
+engine_counter(void *arg, const char *name, uint64_t value)
+{
+	const struct stats_sink *sink = arg;
+
+	sink->fn(sink->arg, sink->cpu, name, value);
+}
+
+void
+cpus_stats(struct cpus *c, void (*fn)(void *arg, unsigned cpu, const char *name, uint64_t value), void *arg)
+{
+	for (unsigned i = 0; i < c->cfg.count; i++) {
+		struct stats_sink sink = {fn, arg, i};
+
+		for (unsigned k = 0; k < EXIT_KINDS; k++)
+			fn(arg, i, exit_table[k].name, c->cpu[i].exits[k]);
+		if (c->cfg.engine->stats != NULL)
+			c->cfg.engine->stats(c->cpu[i].vcpu, engine_counter, &sink);
+	}
+}
+
+/* ---- life ---- */
+
+struct cpus *
+cpus_create(const struct cpus_cfg *cfg, struct err *err)
+{
+	struct cpus *c = calloc(1, sizeof(*c));
+	long host = sysconf(_SC_NPROCESSORS_ONLN);
+
+	if (c != NULL)
+		c->cpu = calloc(cfg->count, sizeof(*c->cpu));
+	if (c == NULL || c->cpu == NULL) {
+		err_set(err, ENOMEM, "cpus: no memory");
+		free(c);
+		return NULL;
+	}
+	c->cfg = *cfg;
+	c->yield = host > 0 && cfg->count > (unsigned long)host;
+	pthread_mutex_init(&c->park_lock, NULL);
+	pthread_cond_init(&c->parked_cond, NULL);
+	pthread_cond_init(&c->resume_cond, NULL);
+	pthread_mutex_init(&c->halt_lock, NULL);
+	for (unsigned i = 0; i < cfg->count; i++) {
+		c->cpu[i].set = c;
+		c->cpu[i].n = i;
+		pthread_mutex_init(&c->cpu[i].lock, NULL);
+		pthread_cond_init(&c->cpu[i].woken, NULL);
+	}
+	return c;
+}
+
+void
+cpus_set_lapic(struct cpus *c, struct lapic_set *lapic)
+{
+	c->lapic = lapic;
+}
+
+int
+cpus_add(struct cpus *c, struct engine_vm *vm, unsigned n, const struct x86_cpuid *cpuid,
+	 const struct x86_state *s, struct err *err)
+{
+	struct cpu *p = &c->cpu[n];
+
+	LH_ASSERT(n < c->cfg.count && p->vcpu == NULL);
+	p->vcpu = c->cfg.engine->vcpu_create(vm, n, cpuid, err);
+	if (p->vcpu == NULL)
+		return -err->code;
+	p->exit.kind = VM_EXIT_INTR;
+	p->activity = s->activity == ACT_WAIT_SIPI ? WAIT_SIPI : RUNNING;
+	set_dead(p, p->activity == WAIT_SIPI);
+	return c->cfg.engine->set_state(p->vcpu, X86_STATE_ALL, s, err);
+}
+
+void
+cpus_destroy(struct cpus *c)
+{
+	if (c == NULL)
+		return;
+	cpus_stop(c);
+	for (unsigned i = 0; i < c->cfg.count; i++) {
+		if (c->cpu[i].vcpu != NULL)
+			c->cfg.engine->vcpu_destroy(c->cpu[i].vcpu);
+		pthread_mutex_destroy(&c->cpu[i].lock);
+		pthread_cond_destroy(&c->cpu[i].woken);
+	}
+	pthread_mutex_destroy(&c->park_lock);
+	pthread_cond_destroy(&c->parked_cond);
+	pthread_cond_destroy(&c->resume_cond);
+	pthread_mutex_destroy(&c->halt_lock);
+	free(c->cpu);
+	free(c);
+}

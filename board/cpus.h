@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The processors: one host thread a vCPU, each in a loop of "take requests, inject what
+ * the local APIC has, run the engine, handle the exit".
+ *
+ * Threads: cpus_lapic_ops, cpus_nmi, cpus_request_stop and the pause pair from any thread
+ * (pause and resume from no vCPU thread); the rest from the thread that owns the board.
+ *
+ * Locks: each vCPU has one, for its requests; it is taken with device locks held and
+ * takes none. The set has one for parking and one for the halt count, taken last.
+ */
+#ifndef LHYVE_BOARD_CPUS_H
+#define LHYVE_BOARD_CPUS_H
+
+#include "base/err.h"
+#include "board/board.h"
+#include "dev/chipset/lapic.h"
+
+struct cpus;
+struct engine_vm;
+struct io_bus;
+struct x86_state;
+
+struct cpus_cfg {
+	const struct engine_ops *engine;
+	unsigned count;
+	struct io_bus *pio, *mmio;
+	/* The guest ended. From a vCPU thread, no lock held; may come several times. */
+	void (*ended)(void *ctx, enum board_end end);
+	void *ctx;
+};
+
+LH_MUST_CHECK struct cpus *cpus_create(const struct cpus_cfg *cfg, struct err *err);
+extern const struct lapic_cpu_ops cpus_lapic_ops; /* ctx = struct cpus * */
+void cpus_set_lapic(struct cpus *c, struct lapic_set *lapic);
+
+/* Make vCPU n in the engine, in the state given. An ACT_WAIT_SIPI one waits for a start-up message. */
+LH_MUST_CHECK int cpus_add(struct cpus *c, struct engine_vm *vm, unsigned n, const struct x86_cpuid *cpuid,
+    const struct x86_state *s, struct err *err);
+LH_MUST_CHECK int cpus_start(struct cpus *c, struct err *err);
+
+/* Every vCPU leaves the guest and stays out: on return none runs. Calls nest. */
+void cpus_pause(struct cpus *c);
+void cpus_resume(struct cpus *c);
+
+/* No vCPU runs another guest instruction once it has seen this; does not wait. Any thread, vCPU threads too. */
+void cpus_request_stop(struct cpus *c);
+/* Stop and join all threads. */
+void cpus_stop(struct cpus *c);
+void cpus_destroy(struct cpus *c);
+
+void cpus_nmi(struct cpus *c, unsigned n);
+/* Counters, one call each: exits by kind, then the engine's own. After cpus_stop(). */
+void cpus_stats(struct cpus *c, void (*fn)(void *arg, unsigned cpu, const char *name, uint64_t value), void *arg);
+
+#endif

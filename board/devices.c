@@ -1,0 +1,477 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The board's devices and their wires. `makers` is the one list: it makes them in order,
+ * and start-up, reset, restore and destruction follow the list that this leaves in
+ * b->device.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "base/evloop.h"
+#include "base/util.h"
+#include "base/vmclock.h"
+#include "board/internal.h"
+#include "dev/bus.h"
+#include "dev/chipset/acpipm.h"
+#include "dev/chipset/hpet.h"
+#include "dev/chipset/ioapic.h"
+#include "dev/chipset/pic.h"
+#include "dev/chipset/pit.h"
+#include "dev/chipset/resetctl.h"
+#include "dev/chipset/rtc.h"
+#include "dev/chipset/uart16550.h"
+#include "dev/console/console.h"
+#include "dev/pci/pci.h"
+#include "dev/pci/q35.h"
+
+/* Enter a device into the list, which owns it from here on, also when this fails. */
+static int
+track(struct board *b, const struct device_ops *ops, void *dev, struct err *err, const char *fmt, unsigned n)
+{
+	struct device *d;
+
+	if (b->devices == b->device_room) {
+		size_t room = b->device_room != 0 ? 2 * b->device_room : 16;
+
+		d = realloc(b->device, room * sizeof(*d));
+		if (d == NULL) {
+			ops->destroy(dev);
+			return err_set(err, ENOMEM, "board: no memory");
+		}
+		b->device = d;
+		b->device_room = room;
+	}
+	d = &b->device[b->devices++];
+	d->ops = ops;
+	d->dev = dev;
+	snprintf(d->name, sizeof(d->name), fmt, n);
+	return 0;
+}
+
+/* ---- wires that need more than one device ---- */
+
+static void
+wire_eoi(void *ctx, uint8_t vector)
+{
+	ioapic_eoi(((struct board *)ctx)->ioapic, vector);
+}
+
+static int
+wire_extint_ack(void *ctx)
+{
+	return pic_ack(((struct board *)ctx)->pic);
+}
+
+/* The 8259s' output: LINT0 of the boot processor, and IOAPIC pin 0. */
+static void
+wire_intr(void *ctx, unsigned line, bool level)
+{
+	struct board *b = ctx;
+
+	(void)line;
+	lapic_lint0(b->lapic, level);
+	ioapic_set_irq(b->ioapic, 0, level);
+}
+
+static void
+wire_poweroff(void *ctx)
+{
+	board_end_now(ctx, BOARD_POWEROFF);
+}
+
+static void
+wire_reset(void *ctx)
+{
+	board_end_now(ctx, BOARD_REBOOT);
+}
+
+static bool
+wire_console_tx(void *ctx, uint8_t byte)
+{
+	return console_tx(ctx, byte);
+}
+
+static void
+wire_console_room(void *ctx)
+{
+	console_rx_room(ctx);
+}
+
+static size_t
+wire_uart_rx(void *ctx, const uint8_t *buf, size_t len)
+{
+	return uart_rx(ctx, buf, len);
+}
+
+static void
+wire_uart_tx_ready(void *ctx)
+{
+	uart_tx_ready(ctx);
+}
+
+static void
+wire_uart_line(void *ctx, bool connected)
+{
+	uart_set_modem(ctx, UART_MSR_CTS | UART_MSR_DSR | (connected ? UART_MSR_DCD : 0));
+}
+
+/* `~.`: the user is done with this machine. */
+static void
+wire_escape(void *ctx)
+{
+	board_end_now(ctx, BOARD_POWEROFF);
+}
+
+static struct irq_wire
+wire_irq0(struct board *b)
+{
+	return b->hpet != NULL ? (struct irq_wire){hpet_pit_irq, b->hpet, 0} : lpc_isa_wire(b->lpc, 0);
+}
+
+static struct irq_wire
+wire_irq8(struct board *b)
+{
+	return b->hpet != NULL ? (struct irq_wire){hpet_rtc_irq, b->hpet, 8} : lpc_isa_wire(b->lpc, 8);
+}
+
+/* ---- makers ---- */
+
+static int
+make_lapic(struct board *b, struct err *err)
+{
+	const struct lapic_cfg cfg = {
+	    .cpus = b->machine.topo.cpus,
+	    .apic_ids = b->apic_ids,
+	    .x2apic = b->cfg.x2apic,
+	    .maxphyaddr = (uint8_t)b->phys_bits,
+	};
+	const struct lapic_wires w = {
+	    .clock = b->clock,
+	    .cpu_ops = &cpus_lapic_ops,
+	    .cpu_ctx = b->cpus,
+	    .eoi = wire_eoi,
+	    .eoi_ctx = b,
+	    .extint_ack = wire_extint_ack,
+	    .extint_ctx = b,
+	};
+	int ret;
+
+	b->lapic = lapic_create(&cfg, &w, err);
+	if (b->lapic == NULL)
+		return -err->code;
+	ret = track(b, &lapic_device_ops, b->lapic, err, "lapic", 0);
+	for (unsigned i = 0; i < cfg.cpus && ret == 0; i++)
+		ret = track(b, &lapic_cpu_device_ops, lapic_cpu_device(b->lapic, i), err, "lapic.%u", i);
+	cpus_set_lapic(b->cpus, b->lapic);
+	return ret;
+}
+
+static int
+make_ioapic(struct board *b, struct err *err)
+{
+	const struct ioapic_cfg cfg = {.base = MACHINE_IOAPIC_BASE};
+	const struct ioapic_wires w = {.message = lapic_message_wire, .ctx = b->lapic};
+	int ret;
+
+	b->ioapic = ioapic_create(&cfg, &w, err);
+	if (b->ioapic == NULL)
+		return -err->code;
+	ret = track(b, &ioapic_device_ops, b->ioapic, err, "ioapic", 0);
+	return ret != 0 ? ret : ioapic_map(b->ioapic, b->mmio, err);
+}
+
+static int
+make_pic(struct board *b, struct err *err)
+{
+	const struct pic_wires w = {.intr = {wire_intr, b, 0}};
+	int ret;
+
+	b->pic = pic_create(&w, err);
+	if (b->pic == NULL)
+		return -err->code;
+	ret = track(b, &pic_device_ops, b->pic, err, "pic", 0);
+	return ret != 0 ? ret : pic_map(b->pic, b->pio, err);
+}
+
+static int
+make_resetctl(struct board *b, struct err *err)
+{
+	const struct resetctl_wires w = {.reset = wire_reset, .ctx = b};
+	int ret;
+
+	b->resetctl = resetctl_create(&w, err);
+	if (b->resetctl == NULL)
+		return -err->code;
+	ret = track(b, &resetctl_device_ops, b->resetctl, err, "resetctl", 0);
+	return ret != 0 ? ret : resetctl_map(b->resetctl, b->pio, err);
+}
+
+static int
+make_lpc(struct board *b, struct err *err)
+{
+	const struct lpc_cfg cfg = {.pm_base = MACHINE_PM_BASE};
+	const struct lpc_wires w = {
+	    .pic = {pic_set_irq, b->pic, 0},
+	    .ioapic = {ioapic_set_irq, b->ioapic, 0},
+	};
+
+	b->lpc = lpc_create(&cfg, &w, err);
+	if (b->lpc == NULL)
+		return -err->code;
+	return track(b, &lpc_device_ops, b->lpc, err, "lpc", 0);
+}
+
+static int
+make_pci(struct board *b, struct err *err)
+{
+	const struct pci_root_wires w = {
+	    .pio = b->pio,
+	    .mmio = b->mmio,
+	    .pirq = lpc_pirq_wire(b->lpc),
+	    .cf9_read = resetctl_cf9_read,
+	    .cf9_write = resetctl_cf9_write,
+	    .cf9_ctx = b->resetctl,
+	};
+	int ret;
+
+	b->pci = pci_root_create(&w, err);
+	if (b->pci == NULL)
+		return -err->code;
+	ret = track(b, &pci_root_device_ops, b->pci, err, "pci", 0);
+	return ret != 0 ? ret : pci_root_ecam(b->pci, MACHINE_ECAM_BASE, MACHINE_ECAM_BUSES, err);
+}
+
+static int
+plug(struct board *b, struct pci_func *f, unsigned dev, struct err *err)
+{
+	int ret = track(b, &pci_func_device_ops, f, err, "pci.0.%u.0", dev);
+
+	return ret != 0 ? ret : pci_bus_add(pci_root_bus(b->pci), PCI_DEVFN(dev, 0), f, err);
+}
+
+static int
+make_bridges(struct board *b, struct err *err)
+{
+	const struct hostbridge_cfg cfg = {.ecam_base = MACHINE_ECAM_BASE, .ecam_buses = MACHINE_ECAM_BUSES};
+	struct pci_func *host = hostbridge_create(&cfg, err);
+	int ret;
+
+	if (host == NULL)
+		return -err->code;
+	ret = plug(b, host, 0, err);
+	return ret != 0 ? ret : plug(b, lpc_func(b->lpc), MACHINE_LPC_DEV, err);
+}
+
+static int
+make_hpet(struct board *b, struct err *err)
+{
+	const struct hpet_cfg cfg = {.base = MACHINE_HPET_BASE};
+	const struct hpet_wires w = {
+	    .clock = b->clock,
+	    .irq0 = lpc_isa_wire(b->lpc, 0),
+	    .irq8 = lpc_isa_wire(b->lpc, 8),
+	    .gsi = lpc_gsi_wire(b->lpc),
+	    .msi = lapic_msi_wire,
+	    .msi_ctx = b->lapic,
+	};
+	int ret;
+
+	if (!b->cfg.hpet)
+		return 0;
+	b->hpet = hpet_create(&cfg, &w, err);
+	if (b->hpet == NULL)
+		return -err->code;
+	b->machine.hpet = true;
+	b->machine.hpet_block_id = hpet_block_id(b->hpet);
+	ret = track(b, &hpet_device_ops, b->hpet, err, "hpet", 0);
+	return ret != 0 ? ret : hpet_map(b->hpet, b->mmio, err);
+}
+
+static int
+make_pit(struct board *b, struct err *err)
+{
+	const struct pit_wires w = {.clock = b->clock, .irq0 = wire_irq0(b)};
+	struct pit *pit = pit_create(&w, err);
+	int ret;
+
+	if (pit == NULL)
+		return -err->code;
+	ret = track(b, &pit_device_ops, pit, err, "pit", 0);
+	return ret != 0 ? ret : pit_map(pit, b->pio, err);
+}
+
+static int32_t
+local_offset_s(void)
+{
+	time_t now = time(NULL);
+	struct tm tm;
+
+	return localtime_r(&now, &tm) != NULL ? (int32_t)tm.tm_gmtoff : 0;
+}
+
+static int
+make_rtc(struct board *b, struct err *err)
+{
+	const struct rtc_cfg cfg = {
+	    .mem_below_4g = b->machine.low_ram,
+	    .mem_above_4g = b->machine.high_ram,
+	    .cpus = b->machine.topo.cpus,
+	    .utc_offset_s = b->cfg.rtc_localtime ? local_offset_s() : 0,
+	};
+	const struct rtc_wires w = {.clock = b->clock, .irq8 = wire_irq8(b)};
+	struct rtc *rtc = rtc_create(&cfg, &w, err);
+	int ret;
+
+	if (rtc == NULL)
+		return -err->code;
+	ret = track(b, &rtc_device_ops, rtc, err, "rtc", 0);
+	return ret != 0 ? ret : rtc_map(rtc, b->pio, err);
+}
+
+static int
+make_acpipm(struct board *b, struct err *err)
+{
+	const struct acpipm_wires w = {
+	    .clock = b->clock,
+	    .sci = lpc_isa_wire(b->lpc, MACHINE_SCI_IRQ),
+	    .poweroff = wire_poweroff,
+	    .ctx = b,
+	};
+	int ret;
+
+	b->acpipm = acpipm_create(&w, err);
+	if (b->acpipm == NULL)
+		return -err->code;
+	ret = track(b, &acpipm_device_ops, b->acpipm, err, "acpipm", 0);
+	return ret != 0 ? ret : acpipm_map(b->acpipm, b->pio, MACHINE_PM_BASE, err);
+}
+
+static struct console *
+make_console(struct board *b, unsigned i, struct err *err)
+{
+	static const enum console_type type[] = {
+	    [CONSOLE_STDIO] = CONSOLE_TYPE_STDIO,
+	    [CONSOLE_PATH] = CONSOLE_TYPE_PATH,
+	    [CONSOLE_TCP] = CONSOLE_TYPE_TCP,
+	};
+	char name[] = "com1";
+	const struct console_cfg cfg = {
+	    .type = type[b->cfg.com[i].kind],
+	    .name = name,
+	    .path = b->cfg.com[i].path,
+	    .escape = b->cfg.com[i].kind == CONSOLE_STDIO ? wire_escape : NULL,
+	    .escape_ctx = b,
+	};
+
+	name[3] = (char)('1' + i);
+	return console_create(&cfg, b->loop, err);
+}
+
+/* COM1 and COM3 share IRQ 4, COM2 and COM4 IRQ 3. */
+static int
+make_uarts(struct board *b, struct err *err)
+{
+	for (unsigned i = 0; i < MACHINE_COMS; i++) {
+		struct uart_wires w = {.clock = b->clock};
+		int ret;
+
+		if (b->cfg.com[i].kind == CONSOLE_NONE)
+			continue;
+		b->console[i] = make_console(b, i, err);
+		if (b->console[i] == NULL)
+			return -err->code;
+		w.irq = lpc_isa_wire(b->lpc, machine_com[i].irq + (i >= 2 ? LPC_ISA_SECOND : 0));
+		w.line = (struct uart_line){wire_console_tx, wire_console_room, b->console[i]};
+		b->uart[i] = uart_create(&w, err);
+		if (b->uart[i] == NULL)
+			return -err->code;
+		ret = track(b, &uart_device_ops, b->uart[i], err, "com%u", i + 1);
+		if (ret == 0)
+			ret = uart_map(b->uart[i], b->pio, machine_com[i].port, err);
+		if (ret != 0)
+			return ret;
+		b->machine.coms |= 1u << i;
+	}
+	return 0;
+}
+
+static int
+assign_addresses(struct board *b, struct err *err)
+{
+	const struct pci_windows w = {
+	    .io = {MACHINE_PCI_IO_BASE, MACHINE_PCI_IO_LEN},
+	    .mem32 = {MACHINE_MMIO32_BASE, MACHINE_MMIO32_LEN},
+	    .mem64 = b->machine.mmio64,
+	};
+
+	return pci_assign(b->pci, &w, err);
+}
+
+/* In an order in which each finds what it is wired to. */
+static int (*const makers[])(struct board *b, struct err *err) = {
+    make_lapic, make_ioapic, make_pic, make_resetctl, make_lpc,	  make_pci,	    make_bridges,
+    make_hpet,	make_pit,    make_rtc, make_acpipm,   make_uarts, assign_addresses,
+};
+
+int
+board_make_devices(struct board *b, struct err *err)
+{
+	for (size_t i = 0; i < ARRAY_LEN(makers); i++) {
+		int ret = makers[i](b, err);
+
+		if (ret != 0)
+			return ret;
+	}
+	/* No firmware runs: leave the local APIC as one would. */
+	lapic_virtual_wire(b->lapic);
+	return 0;
+}
+
+int
+board_start_devices(struct board *b, struct err *err)
+{
+	for (size_t i = 0; i < b->devices; i++) {
+		if (b->device[i].ops->start != NULL)
+			b->device[i].ops->start(b->device[i].dev);
+	}
+	for (unsigned i = 0; i < MACHINE_COMS; i++) {
+		const struct console_peer peer = {wire_uart_rx, wire_uart_tx_ready, wire_uart_line,
+						  b->uart[i]};
+		int ret;
+
+		if (b->console[i] == NULL)
+			continue;
+		ret = console_start(b->console[i], &peer, err);
+		if (ret != 0)
+			return ret;
+	}
+	return 0;
+}
+
+void
+board_stop_devices(struct board *b)
+{
+	for (unsigned i = 0; i < MACHINE_COMS; i++) {
+		if (b->console[i] != NULL)
+			console_stop(b->console[i]);
+	}
+	for (size_t i = b->devices; i > 0; i--) {
+		if (b->device[i - 1].ops->stop != NULL)
+			b->device[i - 1].ops->stop(b->device[i - 1].dev);
+	}
+}
+
+void
+board_destroy_devices(struct board *b)
+{
+	while (b->devices > 0) {
+		const struct device *d = &b->device[--b->devices];
+
+		d->ops->destroy(d->dev);
+	}
+	free(b->device);
+	for (unsigned i = 0; i < MACHINE_COMS; i++)
+		console_destroy(b->console[i]);
+}

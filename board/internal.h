@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The board's parts, shared by board.c (life) and devices.c (the device table). */
+#ifndef LHYVE_BOARD_INTERNAL_H
+#define LHYVE_BOARD_INTERNAL_H
+
+#include <pthread.h>
+
+#include "board/board.h"
+#include "board/cpus.h"
+#include "board/machine.h"
+#include "dev/device.h"
+
+struct console;
+struct engine_vm;
+struct gpmap;
+struct memobj;
+
+struct board {
+	struct board_cfg cfg;
+	struct machine machine;
+	uint32_t *apic_ids;
+	struct x86_cpuid cpuid; /* what the engine offers; per-vCPU tables are made of it */
+	unsigned phys_bits;
+
+	struct evloop *loop;
+	struct vm_clock *clock;
+	struct memobj *ram;
+	struct gpmap *mem;
+	struct io_bus *pio, *mmio;
+	struct cpus *cpus;
+	struct engine_vm *vm;
+
+	/* Every device, in order of creation. */
+	struct device *device;
+	size_t devices, device_room;
+
+	/* Those that others are wired to. */
+	struct lapic_set *lapic;
+	struct ioapic *ioapic;
+	struct pic *pic;
+	struct lpc *lpc;
+	struct pci_root *pci;
+	struct hpet *hpet; /* NULL: none */
+	struct acpipm *acpipm;
+	struct resetctl *resetctl;
+	struct uart16550 *uart[MACHINE_COMS];
+	struct console *console[MACHINE_COMS];
+
+	pthread_mutex_t end_lock;
+	bool ended; /* under end_lock */
+	enum board_end end;
+};
+
+LH_MUST_CHECK int board_make_devices(struct board *b, struct err *err);
+LH_MUST_CHECK int board_start_devices(struct board *b, struct err *err);
+void board_stop_devices(struct board *b);
+void board_destroy_devices(struct board *b);
+
+#endif

@@ -1,0 +1,727 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Paging (SDM vol. 3A ch. 4), the software TLB, and the slow path of every memory
+ * access: page faults, accessed and dirty bits, device memory, page crossings,
+ * watchpoints, alignment checks.
+ *
+ * A TLB entry lets an access go straight to host memory. It is made only for RAM,
+ * and for writes only when the page's D bit is set and no decoded code lies in it.
+ */
+#include <pthread.h>
+#include "engine/soft/cpu.h"
+
+enum { ACC_READ, ACC_WRITE, ACC_EXEC };
+
+#define PTE_P   (1ull << 0)
+#define PTE_W   (1ull << 1)
+#define PTE_U   (1ull << 2)
+#define PTE_A   (1ull << 5)
+#define PTE_D   (1ull << 6)
+#define PTE_PS  (1ull << 7)
+#define PTE_NX  (1ull << 63)
+#define TLB_LARGE 1ull /* in soft_tlb_entry.gpa: part of a page above 4 KiB */
+
+/* An always-missing TLB, for when every access needs the slow path (alignment checks). */
+static struct soft_tlb_entry tlb_nothing[TLB_SIZE];
+static pthread_once_t tlb_nothing_once = PTHREAD_ONCE_INIT;
+
+static void
+tlb_nothing_init(void)
+{
+	for (unsigned n = 0; n < TLB_SIZE; n++)
+		tlb_nothing[n].rtag = tlb_nothing[n].wtag = TLB_NOTAG;
+}
+
+static void
+tlb_clear(struct soft_cpu *cpu, unsigned idx)
+{
+	for (unsigned n = 0; n < TLB_SIZE; n++)
+		cpu->tlb[idx][n].rtag = cpu->tlb[idx][n].wtag = TLB_NOTAG;
+	cpu->tlb_used[idx] = 0;
+}
+
+void
+soft_tlb_flush(struct soft_cpu *cpu, bool global)
+{
+	(void)global; /* entries do not know their G bit: dropping more than asked for is allowed (SDM 4.10.4) */
+	pthread_once(&tlb_nothing_once, tlb_nothing_init);
+	for (unsigned idx = 0; idx < MMU_COUNT; idx++) {
+		if (cpu->tlb_used[idx])
+			tlb_clear(cpu, idx);
+	}
+	for (unsigned n = 0; n < ITLB_SIZE; n++)
+		cpu->itlb[n].tag = 2;
+	cpu->jc_gen++;
+	cpu->ctr.tlb_flush++;
+}
+
+void
+soft_tlb_flush_page(struct soft_cpu *cpu, uint64_t la)
+{
+	for (unsigned idx = 0; idx < MMU_COUNT; idx++) {
+		struct soft_tlb_entry *t = cpu->tlb[idx], *e = &t[(la >> 12) & (TLB_SIZE - 1)];
+		if (!cpu->tlb_used[idx])
+			continue;
+		e->rtag = e->wtag = TLB_NOTAG;
+		for (unsigned n = 0; n < TLB_SIZE; n++) { /* the rest of a large page that holds la */
+			uint64_t tag = t[n].rtag != TLB_NOTAG ? t[n].rtag : t[n].wtag;
+			if ((t[n].gpa & TLB_LARGE) && ((tag ^ la) & ~(GIB - 1)) == 0)
+				t[n].rtag = t[n].wtag = TLB_NOTAG;
+		}
+	}
+	for (unsigned n = 0; n < ITLB_SIZE; n++)
+		cpu->itlb[n].tag = 2;
+	cpu->jc_gen++;
+}
+
+void
+soft_tlb_wprotect(struct soft_cpu *cpu)
+{
+	for (unsigned idx = 0; idx < MMU_COUNT; idx++) {
+		if (!cpu->tlb_used[idx])
+			continue;
+		for (unsigned n = 0; n < TLB_SIZE; n++)
+			cpu->tlb[idx][n].wtag = TLB_NOTAG;
+	}
+}
+
+static unsigned
+mmu_index(const struct soft_cpu *cpu)
+{
+	if (cpu->cpl == 3)
+		return MMU_USER;
+	return (cpu->st.cr4 & CR4_SMAP) && (cpu->rflags & FL_AC) ? MMU_KERNEL_AC : MMU_KERNEL;
+}
+
+void
+soft_mmu_update(struct soft_cpu *cpu)
+{
+	cpu->ac_on = cpu->cpl == 3 && (cpu->st.cr0 & CR0_AM) && (cpu->rflags & FL_AC);
+	cpu->dtlb = cpu->ac_on ? tlb_nothing : cpu->tlb[mmu_index(cpu)];
+}
+
+/* ---- the walk ---- */
+struct walk {
+	uint64_t gpa;    /* of the byte asked for */
+	uint64_t page;   /* bytes of the page */
+	bool user, write, nx;
+	uint64_t last;   /* the entry that maps the page */
+	uint64_t entry_gpa[5];
+	uint8_t entry_size;
+	unsigned levels; /* entries used */
+	uint32_t fault;  /* 0, or PFEC_* | FAULT */
+};
+#define WALK_FAULT 0x80000000u
+
+static bool
+pte_read(struct soft_cpu *cpu, uint64_t gpa, unsigned size, uint64_t *pte)
+{
+	const struct gm_range *r = gpmap_find(cpu->vm->mem, gpa);
+	if (r == NULL)
+		return false; /* tables in device memory: nothing is present there */
+	if (size == 8)
+		*pte = __atomic_load_n((uint64_t *)(r->hva + (gpa - r->gpa)), __ATOMIC_RELAXED);
+	else
+		*pte = __atomic_load_n((uint32_t *)(r->hva + (gpa - r->gpa)), __ATOMIC_RELAXED);
+	return true;
+}
+
+static void
+walk_fault(struct walk *w, uint32_t err)
+{
+	w->fault = WALK_FAULT | err;
+}
+
+/* 32-bit paging: two levels of 4-byte entries, 4 MiB pages with PSE-36 (SDM 4.3). */
+static void
+walk_32(struct soft_cpu *cpu, uint64_t la, struct walk *w)
+{
+	uint64_t table = cpu->st.cr3 & 0xfffff000, pde = 0, pte = 0;
+	w->entry_size = 4;
+	w->entry_gpa[0] = table + ((la >> 22) & 0x3ff) * 4;
+	w->levels = 1;
+	if (!pte_read(cpu, w->entry_gpa[0], 4, &pde) || !(pde & PTE_P))
+		return walk_fault(w, 0);
+	w->user = pde & PTE_U;
+	w->write = pde & PTE_W;
+	if ((pde & PTE_PS) && (cpu->st.cr4 & CR4_PSE)) {
+		unsigned high = MIN(8u, (unsigned)__builtin_popcountll(cpu->phys_mask) - 32u);
+		if (pde & (0x3fe000ull & ~(size_mask(1) >> (8 - high) << 13)))
+			return walk_fault(w, PFEC_P | PFEC_RSVD);
+		w->page = 4 * MIB;
+		w->gpa = ((pde & 0xffc00000) | (bits(pde, 13, 8) << 32) | (la & 0x3fffff)) & cpu->phys_mask;
+		w->last = pde;
+		return;
+	}
+	w->entry_gpa[1] = (pde & 0xfffff000) + ((la >> 12) & 0x3ff) * 4;
+	w->levels = 2;
+	if (!pte_read(cpu, w->entry_gpa[1], 4, &pte) || !(pte & PTE_P))
+		return walk_fault(w, 0);
+	w->user = w->user && (pte & PTE_U);
+	w->write = w->write && (pte & PTE_W);
+	w->page = 4 * KIB;
+	w->gpa = (pte & 0xfffff000) | (la & 0xfff);
+	w->last = pte;
+}
+
+/* PAE, 4-level and 5-level paging: 8-byte entries, `level` counts down to 1 (SDM 4.4, 4.5). */
+static void
+walk_64(struct soft_cpu *cpu, uint64_t la, struct walk *w, unsigned level, uint64_t table)
+{
+	bool nxe = cpu->st.msr.efer & EFER_NXE, lm = soft_long_mode(cpu);
+	uint64_t rsvd = (~cpu->phys_mask & 0x000ffffffffff000ull) | (nxe ? 0 : PTE_NX) | (lm ? 0 : 0x7ff0000000000000ull);
+	uint64_t pte = 0;
+	w->user = w->write = true;
+	w->entry_size = 8;
+	for (;; level--) {
+		unsigned sh = 12 + 9 * (level - 1);
+		w->entry_gpa[w->levels] = table + ((la >> sh) & 0x1ff) * 8;
+		if (!pte_read(cpu, w->entry_gpa[w->levels++], 8, &pte) || !(pte & PTE_P))
+			return walk_fault(w, 0);
+		bool large = (pte & PTE_PS) && level > 1;
+		if ((pte & rsvd) || (large && level > 3))
+			return walk_fault(w, PFEC_P | PFEC_RSVD);
+		w->user = w->user && (pte & PTE_U);
+		w->write = w->write && (pte & PTE_W);
+		w->nx = w->nx || (nxe && (pte & PTE_NX));
+		if (level == 1 || large) {
+			uint64_t mask = (1ull << sh) - 1;
+			if (large && (pte & mask & ~0x1fffull))
+				return walk_fault(w, PFEC_P | PFEC_RSVD);
+			w->page = mask + 1;
+			w->gpa = (pte & 0x000ffffffffff000ull & ~mask) | (la & mask);
+			w->last = pte;
+			return;
+		}
+		table = pte & 0x000ffffffffff000ull;
+	}
+}
+
+static void
+walk_tables(struct soft_cpu *cpu, uint64_t la, struct walk *w)
+{
+	memset(w, 0, sizeof(*w));
+	if (!(cpu->st.cr0 & CR0_PG)) {
+		w->gpa = la & 0xffffffff;
+		w->page = 4 * KIB;
+		w->user = w->write = true;
+		return;
+	}
+	if (soft_long_mode(cpu))
+		return walk_64(cpu, la, w, cpu->st.cr4 & CR4_LA57 ? 5 : 4, cpu->st.cr3 & 0x000ffffffffff000ull);
+	if (!(cpu->st.cr4 & CR4_PAE))
+		return walk_32(cpu, la, w);
+	uint64_t pdpte = cpu->st.pdpte[(la >> 30) & 3];
+	if (!(pdpte & PTE_P))
+		return walk_fault(w, 0);
+	walk_64(cpu, la, w, 2, pdpte & 0x000ffffffffff000ull);
+}
+
+/* Protection keys for user and supervisor pages (SDM 4.6.2); data accesses in long mode only. */
+static bool
+pkey_denies(const struct soft_cpu *cpu, const struct walk *w, bool user, int acc)
+{
+	uint32_t rights;
+	if (acc == ACC_EXEC || !soft_long_mode(cpu) || w->levels == 0)
+		return false;
+	if (w->user && (cpu->st.cr4 & CR4_PKE))
+		rights = cpu->st.xs.pkru >> (2 * bits(w->last, 59, 4));
+	else if (!w->user && (cpu->st.cr4 & CR4_PKS))
+		rights = (uint32_t)cpu->st.msr.pkrs >> (2 * bits(w->last, 59, 4));
+	else
+		return false;
+	return (rights & 1) || (acc == ACC_WRITE && (rights & 2) && (user || (cpu->st.cr0 & CR0_WP)));
+}
+
+/* The permission rules (SDM 4.6.1). 0, or the fault's error bits. */
+static uint32_t
+walk_check(const struct soft_cpu *cpu, const struct walk *w, unsigned idx, int acc)
+{
+	bool user = idx == MMU_USER;
+	if (w->fault)
+		return w->fault;
+	if (w->levels == 0)
+		return 0;
+	if (pkey_denies(cpu, w, user, acc))
+		return WALK_FAULT | PFEC_P | PFEC_PK;
+	bool bad = (user && !w->user) || (acc == ACC_EXEC && w->nx) ||
+		   (acc == ACC_WRITE && !w->write && (user || (cpu->st.cr0 & CR0_WP))) ||
+		   (!user && w->user && acc == ACC_EXEC && (cpu->st.cr4 & CR4_SMEP)) ||
+		   (!user && w->user && acc != ACC_EXEC && (cpu->st.cr4 & CR4_SMAP) && idx == MMU_KERNEL);
+	return bad ? WALK_FAULT | PFEC_P : 0;
+}
+
+/* Set A in every entry used, and D in the last, by compare-exchange. False: an entry changed under us. */
+static bool
+walk_mark(struct soft_cpu *cpu, const struct walk *w, bool dirty)
+{
+	for (unsigned l = 0; l < w->levels; l++) {
+		uint64_t gpa = w->entry_gpa[l], old, set = PTE_A | (dirty && l == w->levels - 1 ? PTE_D : 0);
+		const struct gm_range *r = gpmap_find(cpu->vm->mem, gpa);
+		if (r == NULL || !pte_read(cpu, gpa, w->entry_size, &old))
+			return false;
+		if ((old & set) == set || r->kind != GM_RAM)
+			continue;
+		if (l == w->levels - 1 && old != w->last)
+			return false;
+		void *p = r->hva + (gpa - r->gpa);
+		uint32_t old32 = (uint32_t)old;
+		if (w->entry_size == 8
+			? !__atomic_compare_exchange_n((uint64_t *)p, &old, old | set, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)
+			: !__atomic_compare_exchange_n((uint32_t *)p, &old32, old32 | (uint32_t)set, false,
+				  __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+			return false;
+		if (soft_code_page(cpu->vm, gpa))
+			soft_code_written(cpu->vm, cpu, gpa, w->entry_size);
+	}
+	return true;
+}
+
+bool
+soft_load_pdptes(struct soft_cpu *cpu, uint64_t cr3)
+{
+	uint64_t v[4], rsvd = (~cpu->phys_mask & ~0xfffull) | 0x1e6;
+	for (unsigned n = 0; n < 4; n++) {
+		if (!pte_read(cpu, (cr3 & 0xffffffe0) + n * 8, 8, &v[n]))
+			v[n] = 0;
+		if ((v[n] & PTE_P) && (v[n] & rsvd))
+			return false;
+	}
+	memcpy(cpu->st.pdpte, v, sizeof(v));
+	return true;
+}
+
+bool
+soft_translate(struct soft_cpu *cpu, uint64_t la, uint64_t *gpa)
+{
+	struct walk w;
+	walk_tables(cpu, la, &w);
+	*gpa = w.gpa;
+	return !w.fault;
+}
+
+static void __attribute__((noreturn, cold))
+raise_walk(struct soft_cpu *cpu, uint64_t la, uint32_t err, unsigned idx, int acc)
+{
+	bool nx_bit = (cpu->st.msr.efer & EFER_NXE && cpu->st.cr4 & CR4_PAE) || (cpu->st.cr4 & CR4_SMEP);
+	err &= ~WALK_FAULT;
+	soft_raise_pf(cpu, la, err | (acc == ACC_WRITE ? PFEC_W : 0) | (idx == MMU_USER ? PFEC_U : 0) |
+	    (acc == ACC_EXEC && nx_bit ? PFEC_I : 0));
+}
+
+/* A non-canonical linear address: #SS for stack references, else #GP. */
+static void __attribute__((noreturn, cold))
+raise_noncanonical(struct soft_cpu *cpu)
+{
+	soft_raise_err(cpu, cpu->cur != NULL && cpu->cur->seg == X86_SS ? EXC_SS : EXC_GP, 0);
+}
+
+/* Translate with all checks and side effects, or raise. */
+static void
+translate(struct soft_cpu *cpu, uint64_t la, unsigned idx, int acc, struct walk *w)
+{
+	uint32_t f;
+	do {
+		walk_tables(cpu, la, w);
+		f = walk_check(cpu, w, idx, acc);
+		if (UNLIKELY(f))
+			raise_walk(cpu, la, f, idx, acc);
+	} while (!walk_mark(cpu, w, acc == ACC_WRITE));
+}
+
+/* ---- watchpoints ---- */
+static bool
+watched_page(const struct soft_cpu *cpu, uint64_t la)
+{
+	for (unsigned n = 0; n < 4; n++) {
+		if ((cpu->st.dr[7] >> (2 * n) & 3) && (cpu->st.dr[7] >> (16 + 4 * n) & 3) != 0 &&
+		    ((cpu->st.dr[n] ^ la) & PAGE_MASK4) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Data breakpoints (SDM vol. 3B 17.2.5): remembered, delivered as a trap after the instruction. */
+static void
+watch_check(struct soft_cpu *cpu, uint64_t la, unsigned size, bool write)
+{
+	static const uint8_t len_of[4] = { 1, 2, 8, 4 };
+	if (LIKELY((cpu->st.dr[7] & 0xff) == 0))
+		return;
+	for (unsigned n = 0; n < 4; n++) {
+		unsigned rw = cpu->st.dr[7] >> (16 + 4 * n) & 3, len = len_of[cpu->st.dr[7] >> (18 + 4 * n) & 3];
+		uint64_t a = cpu->st.dr[n] & ~(uint64_t)(len - 1);
+		if (rw == 0 || rw == 2 || (rw == 1 && !write) || la >= a + len || a >= la + size)
+			continue;
+		if (cpu->st.dr[7] >> (2 * n) & 3) {
+			cpu->st.pending_db |= 1u << n;
+			soft_attn_set(cpu, ATTN_LEAVE);
+		}
+	}
+}
+
+/* ---- filling ---- */
+struct target {
+	uint8_t *hva; /* NULL: device */
+	uint64_t gpa;
+	bool code;    /* soft_code_written() after a write */
+	bool rom;
+};
+
+static struct target
+resolve(struct soft_cpu *cpu, uint64_t la, unsigned idx, int acc)
+{
+	struct soft_tlb_entry *e = &cpu->tlb[idx][(la >> 12) & (TLB_SIZE - 1)];
+	struct target t = { 0 };
+	struct walk w;
+	uint64_t page = la & PAGE_MASK4;
+
+	if ((acc == ACC_READ ? e->rtag : e->wtag) == page) {
+		t.hva = (uint8_t *)(la + e->addend);
+		t.gpa = (e->gpa & PAGE_MASK4) | (la & 0xfff);
+		return t;
+	}
+	if (soft_long_mode(cpu) && !soft_canonical(cpu, la))
+		raise_noncanonical(cpu);
+	cpu->ctr.tlb_miss++;
+	translate(cpu, la, idx, acc, &w);
+	t.gpa = w.gpa;
+	const struct gm_range *r = gpmap_find(cpu->vm->mem, w.gpa);
+	if (r == NULL)
+		return t;
+	t.hva = r->hva + (w.gpa - r->gpa);
+	t.rom = r->kind != GM_RAM;
+	t.code = soft_code_page(cpu->vm, w.gpa);
+	if (UNLIKELY(cpu->st.dr[7] & 0xff) && watched_page(cpu, la))
+		return t;
+	uint64_t old_r = e->rtag, old_w = e->wtag;
+	e->rtag = page;
+	e->wtag = TLB_NOTAG;
+	if (!t.rom && !t.code &&
+	    (w.levels == 0 || acc == ACC_WRITE || ((w.last & PTE_D) && walk_check(cpu, &w, idx, ACC_WRITE) == 0)))
+		e->wtag = page;
+	if (acc == ACC_WRITE && old_r != page && w.levels != 0 && walk_check(cpu, &w, idx, ACC_READ) != 0)
+		e->rtag = TLB_NOTAG;
+	(void)old_w;
+	e->addend = (uintptr_t)t.hva - la;
+	e->gpa = (w.gpa & PAGE_MASK4) | (w.page > 4096 ? TLB_LARGE : 0);
+	cpu->tlb_used[idx] = 1;
+	return t;
+}
+
+static uint64_t
+next_page(const struct soft_cpu *cpu, uint64_t la)
+{
+	uint64_t n = (la & PAGE_MASK4) + 0x1000;
+	return soft_is64(cpu) ? n : n & 0xffffffff;
+}
+
+/* Largest power of two that fits len and keeps gpa's alignment: devices see natural accesses. */
+static unsigned
+io_piece(uint64_t gpa, unsigned len)
+{
+	unsigned n = len >= 8 ? 8 : len >= 4 ? 4 : len >= 2 ? 2 : 1;
+	while (n > 1 && n != len && (gpa & (n - 1)))
+		n >>= 1;
+	return n;
+}
+
+static void
+io_read_bytes(struct soft_cpu *cpu, uint64_t gpa, uint8_t *buf, unsigned len)
+{
+	bool fault;
+	while (len != 0) {
+		unsigned n = io_piece(gpa, len);
+		uint64_t v = soft_io(cpu, IOLOG_MMIO_R, gpa, n, 0, &fault);
+		memcpy(buf, &v, n);
+		gpa += n;
+		buf += n;
+		len -= n;
+	}
+}
+
+static void
+io_write_bytes(struct soft_cpu *cpu, uint64_t gpa, const uint8_t *buf, unsigned len)
+{
+	bool fault;
+	while (len != 0) {
+		unsigned n = io_piece(gpa, len);
+		uint64_t v = 0;
+		memcpy(&v, buf, n);
+		soft_io(cpu, IOLOG_MMIO_W, gpa, n, v, &fault);
+		gpa += n;
+		buf += n;
+		len -= n;
+	}
+}
+
+/* One store of plain size keeps its atomicity. */
+static void
+copy_out(uint8_t *dst, const void *src, unsigned len)
+{
+	switch (len) {
+	case 1: *(volatile uint8_t *)dst = *(const uint8_t *)src; break;
+	case 2: *(volatile uint16_t *)dst = get_le16(src); break;
+	case 4: *(volatile uint32_t *)dst = get_le32(src); break;
+	case 8: *(volatile uint64_t *)dst = get_le64(src); break;
+	default: memcpy(dst, src, len); break;
+	}
+}
+
+static void
+copy_in(void *dst, const uint8_t *src, unsigned len)
+{
+	switch (len) {
+	case 1: *(uint8_t *)dst = *(const volatile uint8_t *)src; break;
+	case 2: put_le16(dst, *(const volatile uint16_t *)src); break;
+	case 4: put_le32(dst, *(const volatile uint32_t *)src); break;
+	case 8: put_le64(dst, *(const volatile uint64_t *)src); break;
+	default: memcpy(dst, src, len); break;
+	}
+}
+
+static void
+write_target(struct soft_cpu *cpu, const struct target *t, const uint8_t *buf, unsigned len)
+{
+	if (t->hva == NULL) {
+		io_write_bytes(cpu, t->gpa, buf, len);
+	} else if (!t->rom) {
+		copy_out(t->hva, buf, len);
+		if (t->code)
+			soft_code_written(cpu->vm, cpu, t->gpa, len);
+	}
+}
+
+static void
+load_idx(struct soft_cpu *cpu, uint64_t la, uint8_t *buf, unsigned len, unsigned idx)
+{
+	unsigned first = (unsigned)MIN(len, 0x1000 - (la & 0xfff));
+	while (len != 0) {
+		struct target t = resolve(cpu, la, idx, ACC_READ);
+		watch_check(cpu, la, first, false);
+		if (t.hva != NULL)
+			copy_in(buf, t.hva, first);
+		else
+			io_read_bytes(cpu, t.gpa, buf, first);
+		buf += first;
+		len -= first;
+		la = next_page(cpu, la);
+		first = len;
+	}
+}
+
+static void
+store_idx(struct soft_cpu *cpu, uint64_t la, const uint8_t *buf, unsigned len, unsigned idx)
+{
+	unsigned first = (unsigned)MIN(len, 0x1000 - (la & 0xfff));
+	struct target t = resolve(cpu, la, idx, ACC_WRITE), t2 = { 0 };
+	if (first < len) { /* both pages must allow it before either is written */
+		t2 = resolve(cpu, next_page(cpu, la), idx, ACC_WRITE);
+		t = resolve(cpu, la, idx, ACC_WRITE);
+	}
+	watch_check(cpu, la, len, true);
+	write_target(cpu, &t, buf, first);
+	if (first < len)
+		write_target(cpu, &t2, buf + first, len - first);
+}
+
+static void
+align_check(struct soft_cpu *cpu, uint64_t la, unsigned size)
+{
+	if (UNLIKELY(cpu->ac_on) && (la & (size - 1)) && cpu->cpl == 3)
+		soft_raise_err(cpu, EXC_AC, 0);
+}
+
+uint64_t
+soft_load_slow(struct soft_cpu *cpu, uint64_t la, unsigned size)
+{
+	uint64_t v = 0;
+	align_check(cpu, la, size);
+	load_idx(cpu, la, (uint8_t *)&v, size, mmu_index(cpu));
+	return v;
+}
+
+void
+soft_store_slow(struct soft_cpu *cpu, uint64_t la, unsigned size, uint64_t val)
+{
+	align_check(cpu, la, size);
+	store_idx(cpu, la, (const uint8_t *)&val, size, mmu_index(cpu));
+}
+
+void
+soft_load_bytes(struct soft_cpu *cpu, uint64_t la, void *buf, unsigned len)
+{
+	load_idx(cpu, la, buf, len, mmu_index(cpu));
+}
+
+void
+soft_store_bytes(struct soft_cpu *cpu, uint64_t la, const void *buf, unsigned len)
+{
+	uint8_t *p;
+	if (len > 1024) { /* XSAVE areas: page by page, each already probed by the caller */
+		while (len != 0) {
+			unsigned n = (unsigned)MIN(len, 0x1000 - (la & 0xfff));
+			store_idx(cpu, la, buf, n, mmu_index(cpu));
+			buf = (const uint8_t *)buf + n;
+			la += n;
+			len -= n;
+		}
+		return;
+	}
+	if ((la & 0xfff) + len <= 0x1000 && (p = soft_direct(cpu, la, true)) != NULL)
+		memcpy(p, buf, len);
+	else
+		store_idx(cpu, la, buf, len, mmu_index(cpu));
+}
+
+uint64_t
+soft_load(struct soft_cpu *cpu, uint64_t la, unsigned size)
+{
+	switch (size) {
+	case 1: return soft_ld8(cpu, la);
+	case 2: return soft_ld16(cpu, la);
+	case 4: return soft_ld32(cpu, la);
+	default: return soft_ld64(cpu, la);
+	}
+}
+
+void
+soft_store(struct soft_cpu *cpu, uint64_t la, unsigned size, uint64_t val)
+{
+	switch (size) {
+	case 1: soft_st8(cpu, la, (uint8_t)val); break;
+	case 2: soft_st16(cpu, la, (uint16_t)val); break;
+	case 4: soft_st32(cpu, la, (uint32_t)val); break;
+	default: soft_st64(cpu, la, val); break;
+	}
+}
+
+void
+soft_probe(struct soft_cpu *cpu, uint64_t la, unsigned len, bool write)
+{
+	unsigned idx = mmu_index(cpu);
+	uint64_t end = la + len - 1;
+	resolve(cpu, la, idx, write ? ACC_WRITE : ACC_READ);
+	for (uint64_t p = la & PAGE_MASK4; p != (end & PAGE_MASK4);) {
+		p = next_page(cpu, p);
+		resolve(cpu, p, idx, write ? ACC_WRITE : ACC_READ);
+	}
+}
+
+uint8_t *
+soft_direct(struct soft_cpu *cpu, uint64_t la, bool write)
+{
+	struct soft_tlb_entry *e = &cpu->dtlb[(la >> 12) & (TLB_SIZE - 1)];
+	uint64_t page = la & PAGE_MASK4;
+	if ((write ? e->wtag : e->rtag) != page) {
+		if (cpu->ac_on)
+			return NULL;
+		resolve(cpu, la, mmu_index(cpu), write ? ACC_WRITE : ACC_READ);
+		if ((write ? e->wtag : e->rtag) != page)
+			return NULL;
+	}
+	return (uint8_t *)(la + e->addend);
+}
+
+/* ---- read-modify-write ---- */
+enum { RMW_NONE, RMW_CODE, RMW_BOUNCE };
+
+void *
+soft_rmw_slow(struct soft_cpu *cpu, uint64_t la, unsigned size)
+{
+	unsigned idx = mmu_index(cpu);
+	align_check(cpu, la, size);
+	struct target t = resolve(cpu, la, idx, ACC_WRITE);
+	cpu->rmw_la = la;
+	cpu->rmw_size = size;
+	if ((la & 0xfff) + size <= 0x1000 && t.hva != NULL && !t.rom) {
+		watch_check(cpu, la, size, true);
+		if (t.code) {
+			cpu->rmw_pending = RMW_CODE;
+			cpu->rmw_gpa = t.gpa;
+		}
+		return t.hva;
+	}
+	/* Across a page end, or on a device: read, change, write. Not atomic for other vCPUs (Quirks page). */
+	if ((la & 0xfff) + size > 0x1000)
+		resolve(cpu, next_page(cpu, la), idx, ACC_WRITE);
+	load_idx(cpu, la, cpu->membuf, size, idx);
+	cpu->rmw_pending = RMW_BOUNCE;
+	return cpu->membuf;
+}
+
+void
+soft_rmw_finish(struct soft_cpu *cpu)
+{
+	unsigned how = cpu->rmw_pending;
+	cpu->rmw_pending = RMW_NONE;
+	if (how == RMW_CODE)
+		soft_code_written(cpu->vm, cpu, cpu->rmw_gpa, cpu->rmw_size);
+	else
+		store_idx(cpu, cpu->rmw_la, cpu->membuf, (unsigned)cpu->rmw_size, mmu_index(cpu));
+}
+
+/* ---- implicit supervisor accesses: SMAP applies whatever EFLAGS.AC says ---- */
+uint64_t
+soft_load_sys(struct soft_cpu *cpu, uint64_t la, unsigned size)
+{
+	uint64_t v = 0;
+	if (!soft_long_mode(cpu))
+		la &= 0xffffffff;
+	load_idx(cpu, la, (uint8_t *)&v, size, MMU_KERNEL);
+	return v;
+}
+
+void
+soft_store_sys(struct soft_cpu *cpu, uint64_t la, unsigned size, uint64_t val)
+{
+	if (!soft_long_mode(cpu))
+		la &= 0xffffffff;
+	store_idx(cpu, la, (const uint8_t *)&val, size, MMU_KERNEL);
+}
+
+void
+soft_or_sys(struct soft_cpu *cpu, uint64_t la, uint8_t set, uint8_t clear)
+{
+	if (!soft_long_mode(cpu))
+		la &= 0xffffffff;
+	struct target t = resolve(cpu, la, MMU_KERNEL, ACC_WRITE);
+	if (t.hva != NULL && !t.rom) {
+		if (set)
+			__atomic_fetch_or(t.hva, set, __ATOMIC_SEQ_CST);
+		if (clear)
+			__atomic_fetch_and(t.hva, (uint8_t)~clear, __ATOMIC_SEQ_CST);
+		if (t.code)
+			soft_code_written(cpu->vm, cpu, t.gpa, 1);
+	} else {
+		uint8_t v;
+		load_idx(cpu, la, &v, 1, MMU_KERNEL);
+		v = (uint8_t)((v | set) & ~clear);
+		store_idx(cpu, la, &v, 1, MMU_KERNEL);
+	}
+}
+
+/* ---- instruction fetch ---- */
+uint8_t *
+soft_fetch_ptr(struct soft_cpu *cpu, uint64_t la, uint64_t *gpa)
+{
+	unsigned idx = cpu->cpl == 3 ? MMU_USER : MMU_KERNEL;
+	uint64_t tag = (la & PAGE_MASK4) | (idx == MMU_USER);
+	struct soft_itlb_entry *e = &cpu->itlb[(la >> 12) & (ITLB_SIZE - 1)];
+	if (LIKELY(e->tag == tag)) {
+		*gpa = e->gpa | (la & 0xfff);
+		return e->hva + (la & 0xfff);
+	}
+	if (soft_long_mode(cpu) && !soft_canonical(cpu, la))
+		soft_gp(cpu, 0);
+	struct walk w;
+	translate(cpu, la, idx, ACC_EXEC, &w);
+	*gpa = w.gpa;
+	const struct gm_range *r = gpmap_find(cpu->vm->mem, w.gpa);
+	if (r == NULL)
+		return NULL;
+	e->tag = tag;
+	e->hva = r->hva + ((w.gpa & PAGE_MASK4) - r->gpa);
+	e->gpa = w.gpa & PAGE_MASK4;
+	return e->hva + (la & 0xfff);
+}
