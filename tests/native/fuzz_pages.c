@@ -212,6 +212,7 @@ answer(struct gen_rng *rng, struct rig *r, struct vm_exit *x)
 		return true;
 	case VM_EXIT_INTR:
 	case VM_EXIT_CR8:
+	case VM_EXIT_CR8_READ:
 	case VM_EXIT_PAUSE:
 		return true;
 	case VM_EXIT_UNSUPPORTED:
