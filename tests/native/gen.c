@@ -183,12 +183,12 @@ insn_ok(const struct gen_case *c)
 	return true;
 }
 
-/* Bytes that begin like one of the encodings; what follows is random. */
+/* Bytes that begin like one of the encodings (kind: per cent); what follows is random. */
 static void
-random_bytes(struct gen_rng *r, bool compat, uint8_t out[15])
+random_bytes(struct gen_rng *r, bool compat, unsigned kind, uint8_t out[15])
 {
 	static const uint8_t prefixes[] = {0x66, 0xf2, 0xf3, 0x67, 0xf0, 0x2e, 0x3e, 0x66, 0xf3, 0xf2};
-	unsigned n = 0, kind = (unsigned)gen_below(r, 100);
+	unsigned n = 0;
 
 	for (unsigned i = 0; i < 15; i++)
 		out[i] = (uint8_t)gen_next(r);
@@ -323,7 +323,7 @@ random_state(struct gen_rng *r, bool compat, struct oracle_state *s)
 	for (unsigned i = 0; i < 16; i++)
 		s->gpr[i] = compat ? (i < 8 ? (uint32_t)random_gpr(r) : 0) : random_gpr(r);
 	s->compat = compat;
-	s->rflags = FL_1 | FL_IF | (gen_next(r) & (FL_ARITH | FL_DF)) | (chance(r, 10) ? FL_AC : 0);
+	s->rflags = FL_1 | FL_IF | (gen_next(r) & (FL_ARITH | FL_DF));
 	random_xstate(r, &s->xs);
 	if (compat) /* eight vector registers: the others must come through unchanged, which zero shows as
 		       well */
@@ -497,7 +497,7 @@ all_placed(const struct gen_case *c)
 
 /* Hand-made rules: what must hold for a case to mean the same on every processor. Patches registers and
  * bytes. */
-static bool
+static void
 tame(struct gen_rng *r, struct gen_case *c)
 {
 	ZydisMnemonic m = c->info.mnemonic;
@@ -515,7 +515,31 @@ tame(struct gen_rng *r, struct gen_case *c)
 		if (c->info.raw.imm[0].size == 8)
 			c->insn[c->info.raw.imm[0].offset] &= ~0x10;
 	}
+}
+
+/* Vendors push a selector with 16 or with 32 bits in 32-bit code: over zeroes both look the same. */
+static bool
+clear_pushed_selector(struct gen_case *c)
+{
+	const ZydisDecodedOperand *op = &c->operands[0];
+	uint64_t off = c->before.gpr[X86_RSP] - ORACLE_DATA - 4;
+
+	if (c->info.meta.category != ZYDIS_CATEGORY_PUSH || op->type != ZYDIS_OPERAND_TYPE_REGISTER ||
+	    ZydisRegisterGetClass(op->reg.value) != ZYDIS_REGCLASS_SEGMENT || !c->before.compat)
+		return true;
+	if (!range_fits(off, 4, ORACLE_DATA_SIZE))
+		return false;
+	put_le32(c->before.data + off, 0);
 	return true;
+}
+
+/* What wide vector accesses do about EFLAGS.AC is each processor's own affair. */
+static bool
+alignment_check_defined(const ZydisDecodedInstruction *in)
+{
+	return in->encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY &&
+	       (in->meta.isa_ext == ZYDIS_ISA_EXT_BASE || in->meta.isa_ext == ZYDIS_ISA_EXT_LONGMODE ||
+		in->meta.isa_ext == ZYDIS_ISA_EXT_X87 || in->meta.isa_ext == ZYDIS_ISA_EXT_MMX);
 }
 
 /* Indirect branches go to the code area, so that every processor takes them. */
@@ -579,12 +603,15 @@ try_case(struct gen_rng *r, struct gen_case *c)
 	c->before.rip = ORACLE_CODE + gen_below(r, ORACLE_CODE_SIZE - 15);
 	if (chance(r, 15)) /* over the end of a page, or up to it */
 		c->before.rip = ORACLE_CODE + 0x1000 - gen_below(r, c->len + 1);
-	if (!tame(r, c) || !limit_bit_offset(r, c))
+	if (alignment_check_defined(&c->info) && chance(r, 10))
+		c->before.rflags |= FL_AC;
+	tame(r, c);
+	if (!limit_bit_offset(r, c))
 		return false;
 	for (unsigned i = 0; i < c->info.operand_count; i++)
 		if (touches_memory(&c->operands[i]) && !place_operand(r, c, &c->operands[i], aligned))
 			return false;
-	if (!all_placed(c) || !place_branch(r, c))
+	if (!all_placed(c) || !place_branch(r, c) || !clear_pushed_selector(c))
 		return false;
 	/* What was patched must still say the same, and nothing may have moved an operand since. */
 	return decode(c) && insn_ok(c) && all_placed(c);
@@ -593,9 +620,12 @@ try_case(struct gen_rng *r, struct gen_case *c)
 void
 gen_random_insn(struct gen_rng *r, bool compat, struct gen_case *c)
 {
+	/* Fixed before the first try: encodings that seldom decode shall not be seldom. */
+	unsigned kind = (unsigned)gen_below(r, 100);
+
 	c->before.compat = compat;
 	for (;;) {
-		random_bytes(r, compat, c->insn);
+		random_bytes(r, compat, kind, c->insn);
 		if (!decode(c) || !insn_ok(c))
 			continue;
 		memset(c->insn + c->len, 0x90, sizeof(c->insn) - c->len);

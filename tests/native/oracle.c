@@ -181,6 +181,20 @@ leave(gregset_t regs, uint8_t *area, struct oracle_state *s)
 
 static struct oracle_state *volatile pending;
 
+/* A fault of the program itself, or of the engine beside us, which has handlers of its own. */
+static void
+pass_on(int sig, siginfo_t *info, void *context)
+{
+	for (unsigned i = 0; i < ARRAY_LEN(signals); i++) {
+		if (signals[i] != sig)
+			continue;
+		if (o.old[i].sa_flags & SA_SIGINFO)
+			o.old[i].sa_sigaction(sig, info, context);
+		else
+			signal(sig, SIG_DFL); /* the instruction faults again */
+	}
+}
+
 /* The kernel leaves AC as the instruction had it: clear it before C code reads anything unaligned. */
 void oracle_signal_entry(int sig, siginfo_t *info, void *context);
 void oracle_on_signal(int sig, siginfo_t *info, void *context) __attribute__((used));
@@ -199,7 +213,6 @@ oracle_on_signal(int sig, siginfo_t *info, void *context)
 	uint8_t *area = (uint8_t *)uc->uc_mcontext.fpregs;
 	struct oracle_state *s;
 
-	(void)info;
 	if (sig == SIGUSR1 && pending != NULL) {
 		o.running = pending;
 		pending = NULL;
@@ -207,8 +220,8 @@ oracle_on_signal(int sig, siginfo_t *info, void *context)
 		return;
 	}
 	s = o.running;
-	if (s == NULL) { /* not ours: a fault of the test program itself */
-		signal(sig, SIG_DFL);
+	if (s == NULL) {
+		pass_on(sig, info, context);
 		return;
 	}
 	o.running = NULL;

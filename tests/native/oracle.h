@@ -6,7 +6,8 @@
  * The instruction sees the memory below and nothing else; the caller (tests/native/gen.c) makes only
  * instructions that stay within it. 64-bit mode, or compatibility mode with flat segments.
  *
- * One oracle a process, one thread: it owns the process's fault signals while open.
+ * One oracle a process, one thread: it takes the process's fault signals while open, and passes those of others on
+ * to the handlers that were there when it was opened: open it after the soft engine.
  */
 #ifndef LHYVE_TESTS_NATIVE_ORACLE_H
 #define LHYVE_TESTS_NATIVE_ORACLE_H
