@@ -426,6 +426,11 @@ struct soft_block *soft_single(struct soft_cpu *cpu);
 struct soft_block *soft_block_find(struct soft_cpu *cpu, uint64_t rip);
 void soft_update_mode(struct soft_cpu *cpu); /* CS, SS, CR0, EFER, VM changed */
 
+/*
+ * NEXT goes on by a tail call. A handler whose locals have their address taken cannot make one (the stack would
+ * grow with every instruction): it ends in DONE, which goes back to the loop in run_guest().
+ */
+#define DONE(cpu, i) return (i) + 1
 #ifdef SOFT_LOOP_DISPATCH
 #define NEXT(cpu, i) return (i) + 1
 #define ENTER(cpu, b) return (b)->insn
