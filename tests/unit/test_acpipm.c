@@ -141,7 +141,12 @@ test_buttons(void **state)
 	assert_int_equal(in(r, STS, 2), 0);
 	/* Only defined enables stick; byte and dword accesses work on the same registers. */
 	out(r, EN, 2, 0xffff);
-	assert_int_equal(in(r, EN, 2), 0x321);
+	assert_int_equal(in(r, EN, 2), 0x721);
+	acpipm_rtc_alarm(r->pm);
+	assert_true(r->sci);
+	assert_int_equal(in(r, STS, 2), 0x400);
+	out(r, STS + 1, 1, 0x04);
+	assert_false(r->sci);
 	out(r, EN + 1, 1, 0x01);
 	assert_int_equal(in(r, EN, 2), 0x121);
 	acpipm_power_button(r->pm);
