@@ -220,12 +220,27 @@ load_memory(struct board *b, struct x86_state *bsp, struct err *err)
 
 /* ---- processors ---- */
 
+/* The memory types that firmware sets on every processor: write-back, but for the VGA window, ROM and the PCI hole
+ * below 4 GiB (SDM vol. 3A 12.11). */
+static void
+firmware_mtrrs(const struct board *b, struct x86_state *s)
+{
+	const uint64_t wb = 0x0606060606060606, uncached = 0, wp = 0x0505050505050505;
+
+	s->msr.mtrr_def_type = 0xc06;
+	for (unsigned n = 0; n < 11; n++)
+		s->msr.mtrr_fix[n] = n < 2 ? wb : n == 2 ? uncached : wp;
+	s->msr.mtrr_var[0] = MACHINE_MMIO32_BASE;
+	s->msr.mtrr_var[1] = ((BIT(b->phys_bits) - 1) & ~(BIT(32) - MACHINE_MMIO32_BASE - 1)) | BIT(11);
+}
+
 static int
 make_cpus(struct board *b, const struct x86_state *bsp, struct err *err)
 {
 	struct x86_state ap;
 
 	x86_state_reset(&ap);
+	firmware_mtrrs(b, &ap);
 	ap.activity = ACT_WAIT_SIPI;
 	for (unsigned i = 0; i < b->machine.topo.cpus; i++) {
 		struct x86_cpuid cpuid = b->cpuid;
@@ -290,6 +305,16 @@ make_base(struct board *b, struct err *err)
 	return b->cpus != NULL ? 0 : -err->code;
 }
 
+/* What a PC's firmware leaves behind in its timer: channel 0 in mode 3, 65536 counts (kernels read it early,
+ * before they program it). */
+static void
+firmware_leaves(struct board *b)
+{
+	io_bus_write(b->pio, 0x43, 1, 0x36);
+	io_bus_write(b->pio, 0x40, 1, 0);
+	io_bus_write(b->pio, 0x40, 1, 0);
+}
+
 static int
 build(struct board *b, struct err *err)
 {
@@ -307,6 +332,7 @@ build(struct board *b, struct err *err)
 	if (ret == 0)
 		ret = board_make_devices(b, err);
 	x86_state_reset(&bsp);
+	firmware_mtrrs(b, &bsp);
 	if (ret == 0)
 		ret = load_memory(b, &bsp, err);
 	if (ret == 0)
@@ -315,6 +341,8 @@ build(struct board *b, struct err *err)
 		ret = make_cpus(b, &bsp, err);
 	if (ret == 0)
 		ret = vm_clock_attach(b->clock, b->loop, err);
+	if (ret == 0)
+		firmware_leaves(b);
 	return ret;
 }
 

@@ -79,8 +79,8 @@ x86_cpuid_host(struct x86_cpuid *t)
 	}
 }
 
-static bool
-is_amd(const struct x86_cpuid *t)
+bool
+x86_cpuid_is_amd(const struct x86_cpuid *t)
 {
 	const struct x86_cpuid_leaf *l = x86_cpuid_find((struct x86_cpuid *)(uintptr_t)t, 0, 0, false);
 	return l != NULL && (l->ebx == 0x68747541 || l->ebx == 0x6f677948); /* "Auth", "Hygo" */
@@ -92,7 +92,7 @@ x86_cpuid_query(const struct x86_cpuid *t, uint32_t leaf, uint32_t sub, uint32_t
 	struct x86_cpuid *mt = (struct x86_cpuid *)(uintptr_t)t;
 	const struct x86_cpuid_leaf *l = x86_cpuid_find(mt, leaf, sub, false);
 	uint32_t max = t->count ? t->leaf[0].eax : 0;
-	if (l == NULL && leaf > max && !is_amd(t) && (leaf < 0x40000000 || leaf > 0x4fffffff)) {
+	if (l == NULL && leaf > max && !x86_cpuid_is_amd(t) && (leaf < 0x40000000 || leaf > 0x4fffffff)) {
 		const struct x86_cpuid_leaf *e = x86_cpuid_find(mt, 0x80000000, 0, false);
 		if (leaf < 0x80000000 || e == NULL || leaf > e->eax)
 			l = x86_cpuid_find(mt, max, sub, false); /* Intel answers with the last basic leaf */
@@ -164,14 +164,14 @@ finish_amd(struct x86_cpuid *t, const struct x86_topology *p, unsigned cpu, uint
 	struct x86_cpuid_leaf *l;
 	unsigned per_socket = p->cores * p->threads;
 	if ((l = x86_cpuid_find(t, 0x80000008, 0, false)) != NULL)
-		l->ecx = is_amd(t) ? bits_for(per_socket) << 12 | MIN(per_socket - 1, 255u) : 0;
+		l->ecx = x86_cpuid_is_amd(t) ? bits_for(per_socket) << 12 | MIN(per_socket - 1, 255u) : 0;
 	if ((l = x86_cpuid_find(t, 0x8000001e, 0, false)) != NULL) {
 		l->eax = id;
 		l->ebx = (p->threads - 1) << 8 | (cpu / p->threads % p->cores & 0xff);
 		l->ecx = cpu / per_socket & 0xff;
 		l->edx = 0;
 	}
-	if ((l = x86_cpuid_find(t, 0x80000001, 0, false)) != NULL && is_amd(t))
+	if ((l = x86_cpuid_find(t, 0x80000001, 0, false)) != NULL && x86_cpuid_is_amd(t))
 		l->ecx = per_socket > 1 ? l->ecx | 1u << 1 : l->ecx & ~(1u << 1); /* CmpLegacy */
 }
 

@@ -26,6 +26,9 @@ struct x86_cpuid_leaf *x86_cpuid_find(struct x86_cpuid *t, uint32_t leaf, uint32
 /* What the instruction returns: out-of-range leaves as AMD (zero) or Intel (last basic leaf) do. */
 void x86_cpuid_query(const struct x86_cpuid *t, uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
 
+/* AMD or Hygon, by leaf 0. */
+bool x86_cpuid_is_amd(const struct x86_cpuid *t);
+
 struct x86_topology {
 	unsigned cpus, sockets, cores, threads, maxcpus;
 };

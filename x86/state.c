@@ -46,7 +46,7 @@ x86_state_reset(struct x86_state *s)
 	s->xcr0 = 1;
 	s->msr.pat = 0x0007040600070406;
 	s->msr.misc_enable = 1; /* fast strings */
-	s->msr.mtrr_def_type = 0;
+	s->msr.hwcr = 1ull << 24; /* AMD: the TSC counts at the P0 frequency */
 	s->xs.mxcsr = 0x1f80;
 	s->xs.fx[0] = 0x7f; /* FCW 037F: what FNINIT sets; reset's 0040 is seen by nobody */
 	s->xs.fx[1] = 0x03;

@@ -84,6 +84,7 @@ enum {
 #define EFER_NXE   (1u << 11)
 #define EFER_SVME  (1u << 12)
 #define EFER_FFXSR (1u << 14)
+#define EFER_AIBRSE (1u << 21)
 
 enum x86_exception {
 	EXC_DE = 0, EXC_DB = 1, EXC_NMI = 2, EXC_BP = 3, EXC_OF = 4, EXC_BR = 5, EXC_UD = 6, EXC_NM = 7, EXC_DF = 8,

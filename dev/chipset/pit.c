@@ -56,7 +56,7 @@ struct pit {
 	    CTR(13, i, latched, FIELD_U8), CTR(14, i, bcd, FIELD_BOOL), CTR(15, i, gate, FIELD_BOOL),     \
 	    CTR(16, i, loaded, FIELD_BOOL), CTR(17, i, paused, FIELD_BOOL),                               \
 	    CTR(18, i, status_latched, FIELD_BOOL), CTR(19, i, write_high_next, FIELD_BOOL),              \
-	    CTR(20, i, read_high_next, FIELD_BOOL), FIELD_TRANSIENT(struct pit_st, counter[i].pad, 4)
+	    CTR(20, i, read_high_next, FIELD_BOOL), FIELD_TRANSIENT(struct pit_st, counter[i].pad, 6)
 
 static const struct field pit_fields[] = {
     CTR_FIELDS(0),
@@ -290,10 +290,13 @@ static void
 pit_start(void *dev)
 {
 	struct pit *p = dev;
+	uint64_t now;
 
 	pthread_mutex_lock(&p->lock);
 	p->started = true;
-	rearm(p, now_tick(p));
+	now = now_tick(p);
+	sync_irq(p, now);
+	rearm(p, now);
 	pthread_mutex_unlock(&p->lock);
 }
 

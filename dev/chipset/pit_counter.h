@@ -28,7 +28,7 @@ struct pit_counter {
 	bool paused;          /* gate low (modes 0, 2, 3, 4), or half a count written (mode 0) */
 	bool status_latched;
 	bool write_high_next, read_high_next;
-	uint8_t pad[4];
+	uint8_t pad[6];
 };
 
 void pit_counter_control(struct pit_counter *c, uint8_t control, uint64_t now); /* rw of the word is not 0 */

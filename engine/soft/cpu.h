@@ -184,7 +184,7 @@ struct soft_cpu {
 
 	struct soft_vm *vm;
 	unsigned id;
-	const struct x86_cpuid *cpuid;
+	struct x86_cpuid *cpuid;
 	uint64_t cr4_allowed, efer_allowed, xcr0_allowed;
 	uint64_t phys_mask;  /* address bits of MAXPHYADDR */
 	uint64_t tsc_offset; /* guest TSC = host TSC + vm offset + this */
@@ -426,6 +426,11 @@ struct soft_block *soft_single(struct soft_cpu *cpu);
 struct soft_block *soft_block_find(struct soft_cpu *cpu, uint64_t rip);
 void soft_update_mode(struct soft_cpu *cpu); /* CS, SS, CR0, EFER, VM changed */
 
+/*
+ * NEXT goes on by a tail call. A handler whose locals have their address taken cannot make one (the stack would
+ * grow with every instruction): it ends in DONE, which goes back to the loop in run_guest().
+ */
+#define DONE(cpu, i) return (i) + 1
 #ifdef SOFT_LOOP_DISPATCH
 #define NEXT(cpu, i) return (i) + 1
 #define ENTER(cpu, b) return (b)->insn

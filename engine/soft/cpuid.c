@@ -43,6 +43,23 @@ static const struct {
 	{ 0x80000021, 0, { B(2) | B(6) /* lfence serializing, null selector clears base */, 0, 0, 0 } },
 };
 
+/*
+ * Features of the engine itself. Guest branches are not the host's branches, so that the guest's own defences
+ * against branch prediction (retpolines, return thunks, untrained returns) cost much and guard nothing: say that
+ * the processor does not need them (doc/quirks.md).
+ */
+static const struct {
+	uint32_t leaf, sub;
+	unsigned word;
+	uint32_t set;
+	bool amd;
+} own[] = {
+	{ 0x80000008, 0, 1, B(26) | B(29), true },         /* SSB_NO, BTC_NO */
+	{ 0x80000021, 0, 0, B(2) | B(6) | B(8) | B(29), true }, /* LFENCE, NullSelClrBase, automatic IBRS, SRSO_NO */
+	{ 0x80000021, 0, 2, B(1) | B(2), true },           /* TSA_SQ_NO, TSA_L1_NO */
+	{ 7, 0, 3, B(26) | B(29), false },                 /* SPEC_CTRL, ARCH_CAPABILITIES (msr.c) */
+};
+
 /* Leaves that pass as they are; all others but the above go. */
 static const uint32_t plain[] = {
 	0, 2, 4, 0xd, 0x15, 0x16, 0x80000000, 0x80000002, 0x80000003, 0x80000004, 0x80000005, 0x80000006, 0x8000001d, 0x8000001e,
@@ -87,6 +104,15 @@ soft_cpuid_filter(struct x86_cpuid *t)
 			xsize = MAX(xsize, l.ebx + l.eax);
 	}
 	t->count = kept;
+	bool amd = x86_cpuid_is_amd(t);
+	for (unsigned n = 0; n < ARRAY_LEN(own); n++) {
+		struct x86_cpuid_leaf *l = own[n].amd == amd ? x86_cpuid_find(t, own[n].leaf, own[n].sub, true) : NULL;
+		if (l == NULL)
+			continue;
+		uint32_t *word[4] = { &l->eax, &l->ebx, &l->ecx, &l->edx };
+		*word[own[n].word] |= own[n].set;
+		ext = MAX(ext, own[n].leaf);
+	}
 	for (unsigned n = 0; n < t->count; n++) {
 		struct x86_cpuid_leaf *l = &t->leaf[n];
 		if (l->leaf == 0)

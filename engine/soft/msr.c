@@ -39,6 +39,8 @@ static const struct msr_row rows[] = {
 	{ 0x0000008b, 0x0000008b, 0, MSR_IGNORE, 0x01000065 },     /* BIOS_SIGN_ID: a patch level */
 	{ 0x000000ce, 0x000000ce, 0, MSR_READONLY, 0 },            /* PLATFORM_INFO */
 	{ 0x000000fe, 0x000000fe, 0, MSR_READONLY, 0x508 },        /* MTRRCAP: WC, fixed, 8 variable */
+	/* ARCH_CAPABILITIES: RDCL_NO, IBRS_ALL, SKIP_L1DFL, SSB_NO, MDS_NO, PSCHANGE_NO, TAA_NO, the later _NOs */
+	{ 0x0000010a, 0x0000010a, 0, MSR_READONLY, 0x0c1de17b },
 	{ 0x00000174, 0x00000174, M(sysenter_cs), MSR_MASKED, 0xffffffff },
 	{ 0x00000175, 0x00000175, M(sysenter_esp), MSR_CANONICAL, 0 },
 	{ 0x00000176, 0x00000176, M(sysenter_eip), MSR_CANONICAL, 0 },

@@ -21,7 +21,7 @@ OP(op_sgdt)
 	put_le16(buf, t->limit);
 	put_le64(buf + 2, t->base);
 	soft_store_bytes(cpu, soft_la(cpu, i, n, true), buf, n);
-	NEXT(cpu, i);
+	DONE(cpu, i);
 }
 
 /* LGDT, LIDT (imm2): with a 16-bit operand size only 24 bits of base count. */
@@ -41,7 +41,7 @@ OP(op_lgdt)
 	struct x86_dtable *t = i->imm2 ? &cpu->st.idtr : &cpu->st.gdtr;
 	t->limit = get_le16(buf);
 	t->base = base;
-	NEXT(cpu, i);
+	DONE(cpu, i);
 }
 
 static void
@@ -70,7 +70,7 @@ OP(op_sldt)
 		soft_st16(cpu, soft_la(cpu, i, 2, true), sel);
 	else
 		soft_reg_set(cpu, i->dst, i->size, sel);
-	NEXT(cpu, i);
+	DONE(cpu, i);
 }
 
 /* LLDT, LTR (imm2): system descriptors are 16 bytes long in long mode. */
@@ -90,7 +90,7 @@ OP(op_lldt)
 		memset(s, 0, sizeof(*s));
 		s->sel = sel;
 		s->attr = SEG_UNUSABLE;
-		NEXT(cpu, i);
+		DONE(cpu, i);
 	}
 	if ((sel & 4) || !soft_read_desc(cpu, sel, &desc, &la))
 		soft_gp(cpu, sel & ~3u);
@@ -113,7 +113,7 @@ OP(op_lldt)
 		n.attr |= 2;
 	}
 	*s = n;
-	NEXT(cpu, i);
+	DONE(cpu, i);
 }
 
 /* Can CPL and RPL see this descriptor? LAR and LSL: conforming code always. */
@@ -147,7 +147,7 @@ OP(op_lar) /* imm2: LSL */
 		soft_reg_set(cpu, i->dst, i->size, i->imm2 ? s.limit : (desc >> 32) & 0x00ffff00);
 	}
 	cpu->fl = (uint16_t)((cpu->fl & ~SFL_ZF) | (ok ? SFL_ZF : 0));
-	NEXT(cpu, i);
+	DONE(cpu, i);
 }
 
 OP(op_verr) /* imm2: VERW */
@@ -164,7 +164,7 @@ OP(op_verr) /* imm2: VERW */
 			ok = false;
 	}
 	cpu->fl = (uint16_t)((cpu->fl & ~SFL_ZF) | (ok ? SFL_ZF : 0));
-	NEXT(cpu, i);
+	DONE(cpu, i);
 }
 
 OP(op_arpl)
@@ -188,7 +188,7 @@ OP(op_arpl)
 			CPU_REG(cpu, i->dst, uint16_t) = dst;
 	}
 	cpu->fl = (uint16_t)((cpu->fl & ~SFL_ZF) | (adjust ? SFL_ZF : 0));
-	NEXT(cpu, i);
+	DONE(cpu, i);
 }
 
 OP(op_mov_from_seg)
@@ -198,7 +198,7 @@ OP(op_mov_from_seg)
 		soft_st16(cpu, soft_la(cpu, i, 2, true), sel);
 	else
 		soft_reg_set(cpu, i->dst, i->size, sel);
-	NEXT(cpu, i);
+	DONE(cpu, i);
 }
 
 OP(op_mov_to_seg)

@@ -134,7 +134,7 @@ OP(op_movs)
 		if ((n % POLL_ITERATIONS == 0) && must_pause(cpu, &c))
 			return again(cpu, i);
 	}
-	NEXT(cpu, i);
+	DONE(cpu, i);
 }
 
 static bool
@@ -171,7 +171,7 @@ OP(op_stos)
 		if ((n % POLL_ITERATIONS == 0) && must_pause(cpu, &c))
 			return again(cpu, i);
 	}
-	NEXT(cpu, i);
+	DONE(cpu, i);
 }
 
 OP(op_lods)
@@ -185,7 +185,7 @@ OP(op_lods)
 		if ((n % POLL_ITERATIONS == 0) && must_pause(cpu, &c))
 			return again(cpu, i);
 	}
-	NEXT(cpu, i);
+	DONE(cpu, i);
 }
 
 /* Flags of a - b in n bytes, by the host's CMP. */
@@ -224,7 +224,7 @@ OP(op_cmps)
 		if ((n % POLL_ITERATIONS == 0) && must_pause(cpu, &c))
 			return again(cpu, i);
 	}
-	NEXT(cpu, i);
+	DONE(cpu, i);
 }
 
 OP(op_scas)
@@ -240,7 +240,7 @@ OP(op_scas)
 		if ((n % POLL_ITERATIONS == 0) && must_pause(cpu, &c))
 			return again(cpu, i);
 	}
-	NEXT(cpu, i);
+	DONE(cpu, i);
 }
 
 OP(op_ins)
@@ -260,7 +260,7 @@ OP(op_ins)
 		if (must_pause(cpu, &c))
 			return again(cpu, i);
 	}
-	NEXT(cpu, i);
+	DONE(cpu, i);
 }
 
 OP(op_outs)
@@ -278,5 +278,5 @@ OP(op_outs)
 		if (must_pause(cpu, &c))
 			return again(cpu, i);
 	}
-	NEXT(cpu, i);
+	DONE(cpu, i);
 }

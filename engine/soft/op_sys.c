@@ -17,7 +17,7 @@ OP(op_cli)
 	if (cpu->cpl > (cpu->rflags & FL_IOPL) >> 12 || (soft_is_vm86(cpu) && (cpu->rflags & FL_IOPL) != FL_IOPL))
 		soft_gp(cpu, 0);
 	cpu->rflags &= ~(uint64_t)FL_IF;
-	NEXT(cpu, i);
+	DONE(cpu, i);
 }
 
 /* Interrupts stay off for one more instruction. Between blocks is where they are taken, so the block only
@@ -33,7 +33,7 @@ OP(op_sti)
 		cpu->shadow = SHADOW_STI;
 		return soft_leave_after(cpu, i);
 	}
-	NEXT(cpu, i);
+	DONE(cpu, i);
 }
 
 OP(op_hlt)
@@ -77,7 +77,7 @@ OP(op_in)
 	bool fault;
 	uint16_t port = port_of(cpu, i);
 	soft_reg_set(cpu, 0, i->size, soft_io(cpu, IOLOG_IN, port, i->size, 0, &fault));
-	NEXT(cpu, i);
+	DONE(cpu, i);
 }
 
 OP(op_out)
@@ -85,7 +85,7 @@ OP(op_out)
 	bool fault;
 	uint16_t port = port_of(cpu, i);
 	soft_io(cpu, IOLOG_OUT, port, i->size, soft_reg_get(cpu, 0, i->size), &fault);
-	NEXT(cpu, i);
+	DONE(cpu, i);
 }
 
 /* ---- identification and time ---- */
@@ -110,7 +110,7 @@ OP(op_cpuid)
 	cpu->gpr[X86_RBX] = r[1];
 	cpu->gpr[X86_RCX] = r[2];
 	cpu->gpr[X86_RDX] = r[3];
-	NEXT(cpu, i);
+	DONE(cpu, i);
 }
 
 uint64_t
@@ -131,13 +131,13 @@ OP(op_rdtsc) /* imm2: RDTSCP */
 	cpu->gpr[X86_RDX] = t >> 32;
 	if (i->imm2)
 		cpu->gpr[X86_RCX] = (uint32_t)cpu->st.msr.tsc_aux;
-	NEXT(cpu, i);
+	DONE(cpu, i);
 }
 
 OP(op_rdpid)
 {
 	soft_reg_set(cpu, i->dst, soft_is64(cpu) ? 8 : 4, cpu->st.msr.tsc_aux & 0xffffffff);
-	NEXT(cpu, i);
+	DONE(cpu, i);
 }
 
 /* No counters are offered by CPUID: the architecture's legacy indexes read 0, others fault. */
@@ -147,7 +147,7 @@ OP(op_rdpmc)
 	if ((cpu->cpl != 0 && !(cpu->st.cr4 & CR4_PCE)) || (uint32_t)cpu->gpr[X86_RCX] > 5)
 		soft_gp(cpu, 0);
 	cpu->gpr[X86_RAX] = cpu->gpr[X86_RDX] = 0;
-	NEXT(cpu, i);
+	DONE(cpu, i);
 }
 
 OP(op_rdmsr)
@@ -157,7 +157,7 @@ OP(op_rdmsr)
 	uint64_t v = soft_rdmsr(cpu, (uint32_t)cpu->gpr[X86_RCX]);
 	cpu->gpr[X86_RAX] = (uint32_t)v;
 	cpu->gpr[X86_RDX] = v >> 32;
-	NEXT(cpu, i);
+	DONE(cpu, i);
 }
 
 OP(op_wrmsr)
@@ -257,7 +257,7 @@ OP(op_mov_from_cr)
 	default: soft_ud(cpu);
 	}
 	soft_reg_set(cpu, i->dst, soft_is64(cpu) ? 8 : 4, v);
-	NEXT(cpu, i);
+	DONE(cpu, i);
 }
 
 OP(op_mov_to_cr)
@@ -316,7 +316,7 @@ OP(op_smsw)
 		soft_st16(cpu, soft_la(cpu, i, 2, true), (uint16_t)cpu->st.cr0);
 	else
 		soft_reg_set(cpu, i->dst, i->size, cpu->st.cr0);
-	NEXT(cpu, i);
+	DONE(cpu, i);
 }
 
 /* ---- debug registers (SDM vol. 3B 17.2) ---- */
@@ -341,7 +341,7 @@ OP(op_mov_from_dr)
 {
 	cpu->cur = i;
 	soft_reg_set(cpu, i->dst, soft_is64(cpu) ? 8 : 4, cpu->st.dr[dr_number(cpu, i->src)]);
-	NEXT(cpu, i);
+	DONE(cpu, i);
 }
 
 OP(op_mov_to_dr)
@@ -372,7 +372,7 @@ OP(op_invlpg)
 	if (soft_is64(cpu)) {
 		la += cpu->seg_base[i->segslot];
 		if (!soft_canonical(cpu, la))
-			NEXT(cpu, i); /* no operation (SDM vol. 2) */
+			DONE(cpu, i); /* no operation (SDM vol. 2) */
 	} else {
 		la = (la + cpu->st.seg[i->seg].base) & 0xffffffff;
 	}
@@ -408,17 +408,17 @@ OP(op_cacheline)
 		cpu->cur = i;
 		uint64_t ea = cpu->gpr[X86_RAX] & size_mask(i->addrsize) & ~63ull;
 		soft_store_bytes(cpu, soft_seg_la(cpu, i->seg, ea, 64, true), zero, 64);
-		NEXT(cpu, i);
+		DONE(cpu, i);
 	}
 	soft_probe(cpu, soft_la(cpu, i, 1, false), 1, false);
-	NEXT(cpu, i);
+	DONE(cpu, i);
 }
 
 OP(op_wbinvd)
 {
 	cpu->cur = i;
 	need_cpl0(cpu);
-	NEXT(cpu, i);
+	DONE(cpu, i);
 }
 
 /* ---- bases, SMAP, MONITOR ---- */
@@ -429,7 +429,7 @@ OP(op_swapgs)
 	uint64_t t = cpu->st.seg[X86_GS].base;
 	cpu->st.seg[X86_GS].base = cpu->seg_base[X86_GS] = cpu->st.msr.kernel_gs_base;
 	cpu->st.msr.kernel_gs_base = t;
-	NEXT(cpu, i);
+	DONE(cpu, i);
 }
 
 /* RDFSBASE, RDGSBASE, WRFSBASE, WRGSBASE: imm2 0..3 */
@@ -447,7 +447,7 @@ OP(op_fsgsbase)
 			soft_gp(cpu, 0);
 		cpu->st.seg[seg].base = cpu->seg_base[seg] = v;
 	}
-	NEXT(cpu, i);
+	DONE(cpu, i);
 }
 
 OP(op_stac)
@@ -460,7 +460,7 @@ OP(op_stac)
 	else
 		cpu->rflags &= ~(uint64_t)FL_AC;
 	soft_mmu_update(cpu);
-	NEXT(cpu, i);
+	DONE(cpu, i);
 }
 
 /* MONITOR and MWAIT exist when CPUID says so; MWAIT may end at any time, so it is a pause. */
@@ -481,7 +481,7 @@ OP(op_monitor)
 		soft_gp(cpu, 0);
 	uint64_t ea = cpu->gpr[X86_RAX] & size_mask(i->addrsize);
 	soft_probe(cpu, soft_seg_la(cpu, i->seg, ea, 1, false), 1, false);
-	NEXT(cpu, i);
+	DONE(cpu, i);
 }
 
 OP(op_mwait)

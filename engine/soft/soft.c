@@ -467,12 +467,13 @@ soft_vm_create(const struct engine_vm_cfg *cfg, struct err *err)
 static void
 derive_allowed(struct soft_cpu *cpu)
 {
-	uint32_t l1[4], l7[4], ld[4], e1[4], e8[4];
+	uint32_t l1[4], l7[4], ld[4], e1[4], e8[4], e21[4];
 	x86_cpuid_query(cpu->cpuid, 1, 0, l1);
 	x86_cpuid_query(cpu->cpuid, 7, 0, l7);
 	x86_cpuid_query(cpu->cpuid, 0xd, 0, ld);
 	x86_cpuid_query(cpu->cpuid, 0x80000001, 0, e1);
 	x86_cpuid_query(cpu->cpuid, 0x80000008, 0, e8);
+	x86_cpuid_query(cpu->cpuid, 0x80000021, 0, e21);
 	uint64_t c = CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE | CR4_PCE | CR4_OSFXSR | CR4_OSXMMEXCPT;
 	const struct {
 		uint32_t word, bit;
@@ -486,7 +487,8 @@ derive_allowed(struct soft_cpu *cpu)
 		c |= map[n].word >> map[n].bit & 1 ? map[n].cr4 : 0;
 	cpu->cr4_allowed = c;
 	cpu->efer_allowed = EFER_SCE | (e1[3] >> 29 & 1 ? EFER_LME : 0) | (e1[3] >> 20 & 1 ? EFER_NXE : 0) |
-			    (e1[3] >> 25 & 1 ? EFER_FFXSR : 0);
+			    (e1[3] >> 25 & 1 ? EFER_FFXSR : 0) |
+			    (e21[0] >> 8 & 1 ? EFER_AIBRSE : 0);
 	cpu->xcr0_allowed = ld[0] | (uint64_t)ld[3] << 32;
 	unsigned phys = e8[0] & 0xff ? e8[0] & 0xff : 36;
 	cpu->phys_mask = (1ull << phys) - 1;
@@ -504,16 +506,22 @@ soft_vcpu_create(struct engine_vm *evm, unsigned id, const struct x86_cpuid *cpu
 	cpu = aligned_alloc(64, (sizeof(*cpu) + 63) & ~63ul);
 	if (cpu != NULL)
 		memset(cpu, 0, sizeof(*cpu));
-	if (cpu != NULL)
+	if (cpu != NULL) {
 		cpu->step_block = calloc(1, sizeof(struct soft_block) + 2 * sizeof(struct soft_insn));
-	if (cpu == NULL || cpu->step_block == NULL) {
+		cpu->cpuid = malloc(sizeof(*cpuid));
+	}
+	if (cpu == NULL || cpu->step_block == NULL || cpu->cpuid == NULL) {
+		if (cpu != NULL) {
+			free(cpu->step_block);
+			free(cpu->cpuid);
+		}
 		free(cpu);
 		err_set(err, ENOMEM, "soft engine: no memory for vCPU %u", id);
 		return NULL;
 	}
 	cpu->vm = vm;
 	cpu->id = id;
-	cpu->cpuid = cpuid;
+	*cpu->cpuid = *cpuid;
 	cpu->jc_gen = 1;
 	cpu->host_mxcsr = 0x1f80;
 	put_le32(cpu->fximage + 24, 0x1f80);
@@ -540,6 +548,7 @@ soft_vcpu_destroy(struct engine_vcpu *v)
 	for (unsigned n = 0; n < ARRAY_LEN(cpu->straddle); n++)
 		free(cpu->straddle[n]);
 	free(cpu->step_block);
+	free(cpu->cpuid);
 	free(cpu);
 }
 

@@ -339,7 +339,7 @@ OP(op_stub)
 		fix_x87_pointers(cpu, i, s, la, buf, fx_before);
 	if (s->mem_write)
 		store_result(cpu, s, la, buf, m, fx_before);
-	NEXT(cpu, i);
+	DONE(cpu, i);
 }
 
 /* The pool is full: start over with empty caches. */

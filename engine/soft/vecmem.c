@@ -146,7 +146,7 @@ OP(op_gather)
 		cpu->st.xs.k[g.mask] = 0;
 	else
 		memset(cpu->st.xs.vec[g.mask], 0, 64);
-	NEXT(cpu, i);
+	DONE(cpu, i);
 }
 
 enum soft_decode
@@ -190,7 +190,7 @@ OP(op_maskmov)
 		put_le16(cpu->fximage + 2, get_le16(cpu->fximage + 2) & (uint16_t)~0x3800);
 		cpu->fximage[4] = 0xff;
 	}
-	NEXT(cpu, i);
+	DONE(cpu, i);
 }
 
 OP(op_vzero) /* imm2: all, else the upper parts of the first 16 registers (8 outside 64-bit mode) */
@@ -200,5 +200,5 @@ OP(op_vzero) /* imm2: all, else the upper parts of the first 16 registers (8 out
 	soft_check_units(cpu, UNIT_AVX);
 	for (unsigned n = 0; n < regs; n++)
 		memset(&cpu->st.xs.vec[n][keep], 0, 64 - keep);
-	NEXT(cpu, i);
+	DONE(cpu, i);
 }

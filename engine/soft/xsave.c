@@ -200,7 +200,7 @@ OP(op_fxsave)
 	component_out(cpu, XC_SSE, img + 160);
 	soft_probe(cpu, la, 512, true);
 	soft_store_bytes(cpu, la, img, soft_is64(cpu) ? 416 : 288); /* the rest is left as it was */
-	NEXT(cpu, i);
+	DONE(cpu, i);
 }
 
 OP(op_fxrstor)
@@ -213,7 +213,7 @@ OP(op_fxrstor)
 	legacy_in(cpu, img, i->imm2);
 	cpu->st.xs.mxcsr = get_le32(img + 24);
 	component_in(cpu, XC_SSE, img + 160);
-	NEXT(cpu, i);
+	DONE(cpu, i);
 }
 
 /* ---- XSAVE family ---- */
@@ -284,7 +284,7 @@ OP(op_xsave)
 			soft_store_bytes(cpu, la + off, img + off, bytes);
 	}
 	soft_store_bytes(cpu, la + 512, hdr, compact ? 64 : 8);
-	NEXT(cpu, i);
+	DONE(cpu, i);
 }
 
 static bool
@@ -337,7 +337,7 @@ OP(op_xrstor)
 		if (rfbm >> n & 1)
 			component_in(cpu, n, bv >> n & 1 ? img + (n == XC_SSE ? 160 : component_offset(cpu, n, comp, compact)) : NULL);
 	}
-	NEXT(cpu, i);
+	DONE(cpu, i);
 }
 
 /* XCR0; ECX 1: XCR0 & XINUSE. */
@@ -356,7 +356,7 @@ OP(op_xgetbv)
 	}
 	cpu->gpr[X86_RAX] = (uint32_t)v;
 	cpu->gpr[X86_RDX] = v >> 32;
-	NEXT(cpu, i);
+	DONE(cpu, i);
 }
 
 OP(op_xsetbv)
@@ -382,7 +382,7 @@ OP(op_ldmxcsr)
 	if (v & ~mxcsr_mask())
 		soft_gp(cpu, 0);
 	cpu->st.xs.mxcsr = v;
-	NEXT(cpu, i);
+	DONE(cpu, i);
 }
 
 OP(op_stmxcsr)
@@ -390,5 +390,5 @@ OP(op_stmxcsr)
 	cpu->cur = i;
 	soft_check_units(cpu, UNIT_SSE);
 	soft_st32(cpu, soft_la(cpu, i, 4, true), cpu->st.xs.mxcsr);
-	NEXT(cpu, i);
+	DONE(cpu, i);
 }

@@ -299,18 +299,18 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_registers, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_edge, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_masked_edge_is_lost, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_level, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_level_masked_waits, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_shared_vector, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_eoi_register, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_edge_clears_remote_irr, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_not_accepted_stays_pending, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_other_modes_are_edges, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_pins_out_of_range, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_state, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_registers, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_edge, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_masked_edge_is_lost, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_level, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_level_masked_waits, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_shared_vector, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_eoi_register, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_edge_clears_remote_irr, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_not_accepted_stays_pending, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_other_modes_are_edges, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_pins_out_of_range, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_state, setup, teardown),
 	};
 
 	return cmocka_run_group_tests_name("ioapic", tests, NULL, NULL);

@@ -419,8 +419,9 @@ test_base_transitions(void **state)
 		unsigned from, to;
 		int rc;
 	} t[] = {
-		{X1, X1, 0}, {X1, X2, 0}, {X1, BAD, -EINVAL}, {X2, X1, -EINVAL}, {X2, X2, 0}, {X2, BAD, -EINVAL},
-		{X2, OFF, 0}, {OFF, X2, -EINVAL}, {OFF, BAD, -EINVAL}, {OFF, OFF, 0}, {OFF, X1, 0}, {X1, OFF, 0},
+	    {X1, X1, 0},	 {X1, X2, 0},	     {X1, BAD, -EINVAL}, {X2, X1, -EINVAL},
+	    {X2, X2, 0},	 {X2, BAD, -EINVAL}, {X2, OFF, 0},	 {OFF, X2, -EINVAL},
+	    {OFF, BAD, -EINVAL}, {OFF, OFF, 0},	     {OFF, X1, 0},	 {X1, OFF, 0},
 	};
 	struct fixture *f = *state;
 
@@ -470,8 +471,10 @@ test_x2apic_registers(void **state)
 	assert_int_equal(rdmsr(f, 1, 0x803), 0x01060014);
 	assert_int_equal(wrmsr(f, 1, 0x80f, 0x1ff), 0);
 	for (uint32_t msr = 0x800; msr < 0x900; msr++) {
-		static const char readable[] = "..rr....r.r..r.rrrrrrrrrrrrrrrrrrrrrrrrrr......rr.rrrrrrrr....r";
-		static const char writable[] = "........w..w...w........................w......ww.wwwwwww.....ww";
+		static const char readable[] =
+		    "..rr....r.r..r.rrrrrrrrrrrrrrrrrrrrrrrrrr......rr.rrrrrrrr....r";
+		static const char writable[] =
+		    "........w..w...w........................w......ww.wwwwwww.....ww";
 		unsigned i = msr - 0x800;
 		bool r = i < sizeof(readable) - 1 && readable[i] == 'r';
 		bool w = i < sizeof(writable) - 1 && writable[i] == 'w';
@@ -494,9 +497,10 @@ test_x2apic_reserved_bits(void **state)
 	static const struct {
 		uint32_t msr, bad;
 	} t[] = {
-		{0x808, 0x100}, {0x80b, 1}, {0x80f, 0x400}, {0x80f, 0x2000}, {0x828, 1}, {0x82f, 0x2000}, {0x830, 0x2000},
-		{0x830, 0x10000}, {0x830, 0x100000}, {0x832, 0x100}, {0x832, 0x80000}, {0x833, 0x2000}, {0x834, 0x8000},
-		{0x835, 0x800}, {0x836, 0x20000}, {0x837, 0x100}, {0x83e, 4}, {0x83e, 0x10}, {0x83f, 0x100},
+	    {0x808, 0x100},   {0x80b, 1},      {0x80f, 0x400},	 {0x80f, 0x2000},   {0x828, 1},
+	    {0x82f, 0x2000},  {0x830, 0x2000}, {0x830, 0x10000}, {0x830, 0x100000}, {0x832, 0x100},
+	    {0x832, 0x80000}, {0x833, 0x2000}, {0x834, 0x8000},	 {0x835, 0x800},    {0x836, 0x20000},
+	    {0x837, 0x100},   {0x83e, 4},      {0x83e, 0x10},	 {0x83f, 0x100},
 	};
 	struct fixture *f = *state;
 
@@ -524,7 +528,7 @@ test_x2apic_messages(void **state)
 	assert_int_equal(pending_mask(f), 0xa);
 	accept_all(f);
 	assert_int_equal(wrmsr(f, 0, 0x830, 0x1000aull << 32 | 0x4842), 0); /* cluster 1: nobody */
-	assert_int_equal(wrmsr(f, 0, 0x830, 0xffull << 32 | 0x4042), 0);     /* 255 is an id like others */
+	assert_int_equal(wrmsr(f, 0, 0x830, 0xffull << 32 | 0x4042), 0);    /* 255 is an id like others */
 	assert_int_equal(pending_mask(f), 0);
 	assert_int_equal(wrmsr(f, 0, 0x830, 0xffffffffull << 32 | 0x4043), 0);
 	assert_int_equal(pending_mask(f), 0xf);
@@ -578,7 +582,8 @@ test_large_ids(void **state)
 	assert_int_equal(lapic_id(s, 7), 70000 - 21);
 	assert_int_equal(lapic_msr_write(s, 0, 0x830, (uint64_t)ids[200] << 32 | 0x4041), 0);
 	/* Logical: the cluster of 16 ids that vCPU 7 is in. */
-	assert_int_equal(lapic_msr_write(s, 0, 0x830, (uint64_t)(ids[7] >> 4 << 16 | 0xffff) << 32 | 0x4842), 0);
+	assert_int_equal(lapic_msr_write(s, 0, 0x830, (uint64_t)(ids[7] >> 4 << 16 | 0xffff) << 32 | 0x4842),
+			 0);
 	for (unsigned i = 0; i < N; i++) {
 		int v = lapic_pending(s, i);
 
@@ -655,12 +660,31 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_power_on), T(test_mmio_decoding), T(test_fixed_ipi), T(test_priorities), T(test_task_priority),
-		T(test_shorthands), T(test_logical_flat), T(test_logical_cluster), T(test_lowest_priority),
-		T(test_level_and_eoi_broadcast), T(test_nmi_init_sipi_smi), T(test_software_disable), T(test_errors),
-		T(test_extint), T(test_lint_pins), T(test_msi), T(test_base_transitions), T(test_off_forgets),
-		T(test_x2apic_registers), T(test_x2apic_reserved_bits), T(test_x2apic_messages), T(test_no_x2apic),
-		T(test_large_ids), T(test_init_reset), T(test_state),
+	    T(test_power_on),
+	    T(test_mmio_decoding),
+	    T(test_fixed_ipi),
+	    T(test_priorities),
+	    T(test_task_priority),
+	    T(test_shorthands),
+	    T(test_logical_flat),
+	    T(test_logical_cluster),
+	    T(test_lowest_priority),
+	    T(test_level_and_eoi_broadcast),
+	    T(test_nmi_init_sipi_smi),
+	    T(test_software_disable),
+	    T(test_errors),
+	    T(test_extint),
+	    T(test_lint_pins),
+	    T(test_msi),
+	    T(test_base_transitions),
+	    T(test_off_forgets),
+	    T(test_x2apic_registers),
+	    T(test_x2apic_reserved_bits),
+	    T(test_x2apic_messages),
+	    T(test_no_x2apic),
+	    T(test_large_ids),
+	    T(test_init_reset),
+	    T(test_state),
 	};
 
 	return cmocka_run_group_tests_name("lapic", tests, NULL, NULL);

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Local APIC timer: rates, modes, changes in flight, TSC deadlines. The manual clock counts 1 ns = 1 count. */
+/* Local APIC timer: rates, modes, changes in flight, TSC deadlines. The manual clock counts 1 ns = 1 count.
+ */
 #include "tests/unit/chipset_util.h"
 
 #include "tests/unit/lapic_util.h"
 
-#define TIMER   0x320
-#define INIT    0x380
+#define TIMER	0x320
+#define INIT	0x380
 #define CURRENT 0x390
-#define DIVIDE  0x3e0
+#define DIVIDE	0x3e0
 
 /* Interrupts of vCPU 0 taken and ended. */
 static unsigned
@@ -252,9 +253,11 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_one_shot), T(test_periodic), T(test_dividers), T(test_mode_change), T(test_masked),
-		T(test_fast_periodic_is_no_storm), T(test_deadline), T(test_deadline_with_guest_tsc),
-		T(test_stop_and_start),
+	    T(test_one_shot),	    T(test_periodic),
+	    T(test_dividers),	    T(test_mode_change),
+	    T(test_masked),	    T(test_fast_periodic_is_no_storm),
+	    T(test_deadline),	    T(test_deadline_with_guest_tsc),
+	    T(test_stop_and_start),
 	};
 
 	return cmocka_run_group_tests_name("lapic_timer", tests, NULL, NULL);

@@ -292,7 +292,7 @@ test_init_resets(void **state)
 	pic_set_irq(f->pic, 7, true);
 	out(f, 0x20, 0x11);
 	assert_int_equal(in(f, 0x21), 0x00); /* ICW1 clears IMR */
-	assert_false(f->intr.level);         /* and the edges */
+	assert_false(f->intr.level);	     /* and the edges */
 	out(f, 0x21, 0x50);
 	out(f, 0x21, 0x04);
 	out(f, 0x21, 0x01);
@@ -362,21 +362,21 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_edge_and_eoi, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_priorities_nest, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_cascade, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_special_fully_nested, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_mask, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_spurious, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_level, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_auto_eoi_and_rotation, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_rotate_and_set_priority, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_special_mask, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_poll, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_init_resets, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_master_alone_reinitialised, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_wide_access, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_state, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_edge_and_eoi, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_priorities_nest, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_cascade, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_special_fully_nested, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_mask, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_spurious, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_level, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_auto_eoi_and_rotation, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_rotate_and_set_priority, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_special_mask, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_poll, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_init_resets, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_master_alone_reinitialised, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_wide_access, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_state, setup, teardown),
 	};
 
 	return cmocka_run_group_tests_name("pic", tests, NULL, NULL);
