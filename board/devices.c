@@ -25,6 +25,9 @@
 #include "dev/console/console.h"
 #include "dev/pci/pci.h"
 #include "dev/pci/q35.h"
+#include "dev/test/pcitest.h"
+#include "dev/test/pctest.h"
+#include "mem/gpmap.h"
 
 /* Enter a device into the list, which owns it from here on, also when this fails. */
 static int
@@ -85,6 +88,19 @@ static void
 wire_reset(void *ctx)
 {
 	board_end_now(ctx, BOARD_REBOOT);
+}
+
+static void
+wire_exit(void *ctx, unsigned status)
+{
+	board_end_with(ctx, BOARD_EXIT, status);
+}
+
+/* Translated code of the page goes; everything else reads memory each time. */
+static void
+wire_flush(void *ctx, uint64_t gpa)
+{
+	gpmap_notify(((struct board *)ctx)->mem, gpa, 4096);
 }
 
 static bool
@@ -406,6 +422,49 @@ make_uarts(struct board *b, struct err *err)
 	return 0;
 }
 
+/* What one writes to 0x2000+n is a second device on ISA line n, or drives pin n of the IOAPIC. */
+static int
+make_pc_testdev(struct board *b, struct err *err)
+{
+	struct pctest_wires w = {.flush = wire_flush, .exit = wire_exit, .poweroff = wire_poweroff, .ctx = b};
+	struct pctest *t;
+	int ret;
+
+	if (!b->cfg.pc_testdev)
+		return 0;
+	for (unsigned i = 0; i < PCTEST_GSIS; i++) {
+		w.gsi[i] = i < LPC_ISA_SECOND ? lpc_isa_wire(b->lpc, i + LPC_ISA_SECOND) : lpc_gsi_wire(b->lpc);
+		if (i >= LPC_ISA_SECOND)
+			w.gsi[i].line = i;
+	}
+	t = pctest_create(&w, err);
+	if (t == NULL)
+		return -err->code;
+	ret = track(b, &pctest_device_ops, t, err, "pc-testdev", 0);
+	return ret != 0 ? ret : pctest_map(t, b->pio, b->mmio, err);
+}
+
+static int
+make_pci_testdevs(struct board *b, struct err *err)
+{
+	for (unsigned slot = 0; slot < 32; slot++) {
+		struct pcitest *t;
+		int ret;
+
+		if ((b->cfg.pci_testdev >> slot & 1) == 0)
+			continue;
+		t = pcitest_create(err);
+		if (t == NULL)
+			return -err->code;
+		ret = track(b, &pcitest_device_ops, t, err, "pci-testdev.%u", slot);
+		if (ret == 0)
+			ret = plug(b, pcitest_func(t), slot, err);
+		if (ret != 0)
+			return ret;
+	}
+	return 0;
+}
+
 static int
 assign_addresses(struct board *b, struct err *err)
 {
@@ -421,7 +480,7 @@ assign_addresses(struct board *b, struct err *err)
 /* In an order in which each finds what it is wired to. */
 static int (*const makers[])(struct board *b, struct err *err) = {
     make_lapic, make_ioapic, make_pic,	  make_resetctl, make_lpc,   make_pci,	       make_bridges,
-    make_hpet,	make_pit,    make_acpipm, make_rtc,	 make_uarts, assign_addresses,
+    make_hpet,	make_pit,    make_acpipm, make_rtc,	 make_uarts, make_pc_testdev, make_pci_testdevs, assign_addresses,
 };
 
 int
