@@ -15,6 +15,7 @@
 #include "board/internal.h"
 #include "dev/bus.h"
 #include "dev/chipset/acpipm.h"
+#include "dev/chipset/fwcfg.h"
 #include "dev/chipset/hpet.h"
 #include "dev/chipset/ioapic.h"
 #include "dev/chipset/pic.h"
@@ -445,6 +446,33 @@ make_pc_testdev(struct board *b, struct err *err)
 }
 
 static int
+make_fwcfg(struct board *b, struct err *err)
+{
+	const struct {
+		unsigned key, bytes;
+		uint64_t val;
+	} fixed[] = {
+	    {FWCFG_RAM_SIZE, 8, b->cfg.memory_bytes},
+	    {FWCFG_NOGRAPHIC, 2, 1},
+	    {FWCFG_NB_CPUS, 2, b->machine.topo.cpus},
+	    {FWCFG_BOOT_MENU, 2, 0},
+	    {FWCFG_MAX_CPUS, 2, b->machine.topo.maxcpus},
+	};
+	struct fwcfg *f;
+	int ret;
+
+	if (!b->cfg.fwcfg)
+		return 0;
+	f = fwcfg_create(b->mem, err);
+	if (f == NULL)
+		return -err->code;
+	ret = track(b, &fwcfg_device_ops, f, err, "fwcfg", 0);
+	for (size_t i = 0; i < ARRAY_LEN(fixed) && ret == 0; i++)
+		ret = fwcfg_add_int(f, fixed[i].key, fixed[i].val, fixed[i].bytes, err);
+	return ret != 0 ? ret : fwcfg_map(f, b->pio, err);
+}
+
+static int
 make_pci_testdevs(struct board *b, struct err *err)
 {
 	for (unsigned slot = 0; slot < 32; slot++) {
@@ -480,7 +508,7 @@ assign_addresses(struct board *b, struct err *err)
 /* In an order in which each finds what it is wired to. */
 static int (*const makers[])(struct board *b, struct err *err) = {
     make_lapic, make_ioapic, make_pic,	  make_resetctl, make_lpc,   make_pci,	       make_bridges,
-    make_hpet,	make_pit,    make_acpipm, make_rtc,	 make_uarts, make_pc_testdev, make_pci_testdevs, assign_addresses,
+    make_hpet,	make_pit,    make_acpipm, make_rtc,	 make_uarts, make_fwcfg, make_pc_testdev, make_pci_testdevs, assign_addresses,
 };
 
 int
