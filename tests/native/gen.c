@@ -113,6 +113,13 @@ static const ZydisISAExt ext_bad[] = {
     ZYDIS_ISA_EXT_AMX_INT8, ZYDIS_ISA_EXT_AMX_BF16,
 };
 
+/* Sets that only Xeon Phi had. */
+static const ZydisISASet set_bad[] = {
+    ZYDIS_ISA_SET_AVX512ER_512,
+    ZYDIS_ISA_SET_AVX512ER_SCALAR,
+    ZYDIS_ISA_SET_AVX512PF_512,
+};
+
 static bool
 is_one_of(unsigned v, const unsigned *list, size_t n)
 {
@@ -166,7 +173,8 @@ insn_ok(const struct gen_case *c)
 	if (in->meta.category == ZYDIS_CATEGORY_MISC ? !IS_ONE_OF(in->mnemonic, misc_ok)
 						     : !category_ok[in->meta.category])
 		return false;
-	if (IS_ONE_OF(in->mnemonic, mnemonic_bad) || IS_ONE_OF(in->meta.isa_ext, ext_bad))
+	if (IS_ONE_OF(in->mnemonic, mnemonic_bad) || IS_ONE_OF(in->meta.isa_ext, ext_bad) ||
+	    IS_ONE_OF(in->meta.isa_set, set_bad))
 		return false;
 	if (in->meta.branch_type == ZYDIS_BRANCH_TYPE_FAR || in->mnemonic == ZYDIS_MNEMONIC_IRET ||
 	    in->mnemonic == ZYDIS_MNEMONIC_IRETD || in->mnemonic == ZYDIS_MNEMONIC_IRETQ)
