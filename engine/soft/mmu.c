@@ -608,6 +608,17 @@ soft_probe(struct soft_cpu *cpu, uint64_t la, unsigned len, bool write)
 	}
 }
 
+/* What lies there, without asking a device: zeros then. The access was checked before. */
+void
+soft_peek(struct soft_cpu *cpu, uint64_t la, uint8_t *buf, unsigned len)
+{
+	struct target t = resolve(cpu, la, mmu_index(cpu), ACC_WRITE);
+	if (t.hva != NULL)
+		memcpy(buf, t.hva, len);
+	else
+		memset(buf, 0, len);
+}
+
 void
 soft_probe_aligned(struct soft_cpu *cpu, uint64_t la, unsigned size, bool write)
 {
