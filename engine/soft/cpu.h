@@ -281,6 +281,7 @@ void soft_load_bytes(struct soft_cpu *cpu, uint64_t la, void *buf, unsigned len)
 void soft_store_bytes(struct soft_cpu *cpu, uint64_t la, const void *buf, unsigned len);
 /* Check that [la, la + len) can be written (or read), raising the fault that the access would. */
 void soft_probe(struct soft_cpu *cpu, uint64_t la, unsigned len, bool write);
+void soft_probe_aligned(struct soft_cpu *cpu, uint64_t la, unsigned size, bool write); /* and #AC where that is on */
 /* Host pointer to la for `write` or read when the whole page run allows it, else NULL. No fault raised. */
 uint8_t *soft_direct(struct soft_cpu *cpu, uint64_t la, bool write);
 /* Implicit supervisor accesses: descriptor tables, TSS. */

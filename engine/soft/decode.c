@@ -346,8 +346,21 @@ RULE(dec_jcc)
 	return DECODE_END;
 }
 
+/* AMD: a REP prefix replaces the condition of LOOPcc. */
+static unsigned
+loop_condition(const struct dctx *d, unsigned arg)
+{
+	for (unsigned n = d->z->raw.prefix_count; n > 0 && arg < 2 && x86_cpuid_is_amd(d->cpu->cpuid); n--) {
+		unsigned v = d->z->raw.prefixes[n - 1].value;
+		if (v == 0xf2 || v == 0xf3)
+			return v == 0xf3;
+	}
+	return arg;
+}
+
 RULE(dec_loop)
 {
+	arg = loop_condition(d, arg);
 	branch_target(d);
 	d->o->size = (uint8_t)op_bytes(d);
 	d->o->addrsize = d->z->address_width / 8;
@@ -517,8 +530,21 @@ static const struct {
 	[S_VMCALL] = { op_hypercall, false },  [S_CX16] = { op_cmpxchg8b, false },
 };
 
+/* F3 90 with REX.B is XCHG R8, rAX after all. */
+static enum soft_decode
+dec_xchg_r8(struct dctx *d)
+{
+	d->o->dst = X86_R8 * 8;
+	d->o->src = X86_RAX * 8;
+	d->o->size = d->z->raw.rex.W ? 8 : d->z->attributes & ZYDIS_ATTRIB_HAS_OPERANDSIZE ? 2 : 4;
+	FN(d, soft_op_xchg[0][size_log2(d->o->size)]);
+	return DECODE_OK;
+}
+
 RULE(dec_single)
 {
+	if (arg == S_PAUSE && (d->mode & MODE_CS) == MODE_64 && d->z->raw.rex.B)
+		return dec_xchg_r8(d);
 	enum soft_decode r = simple(d, singles[arg].fn, 0, singles[arg].end ? DECODE_END : DECODE_OK);
 	if (arg == S_RDTSCP)
 		d->o->imm2 = 1;
@@ -596,7 +622,9 @@ RULE(dec_inout)
 RULE(dec_nop)
 {
 	(void)arg;
-	FN(d, op_nop);
+	/* 0F 0D is PREFETCH: memory only, on AMD; Intel has it as a NOP with registers too */
+	bool prefetch_reg = d->z->opcode_map == ZYDIS_OPCODE_MAP_0F && d->z->opcode == 0x0d && d->z->raw.modrm.mod == 3;
+	FN(d, prefetch_reg && x86_cpuid_is_amd(d->cpu->cpuid) ? op_ud : op_nop);
 	return DECODE_OK;
 }
 

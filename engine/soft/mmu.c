@@ -608,6 +608,13 @@ soft_probe(struct soft_cpu *cpu, uint64_t la, unsigned len, bool write)
 	}
 }
 
+void
+soft_probe_aligned(struct soft_cpu *cpu, uint64_t la, unsigned size, bool write)
+{
+	align_check(cpu, la, size);
+	soft_probe(cpu, la, size, write);
+}
+
 uint8_t *
 soft_direct(struct soft_cpu *cpu, uint64_t la, bool write)
 {

@@ -31,6 +31,16 @@ bt_la(struct soft_cpu *cpu, const struct soft_insn *i, int64_t index, unsigned s
 	return soft_ea(cpu, i) + (uint64_t)step + cpu->seg_base[i->segslot];
 }
 
+#define BT_TEST(name, bits, suf, idx)                                                                        \
+	HANDLER(name)                                                                                        \
+	{                                                                                                    \
+		T(bits) d = RD(i->dst, bits), s = (T(bits))(idx);                                            \
+		uint16_t f = cpu->fl;                                                                        \
+		__asm__(SOFT_FLAGS_IN "bt" suf " %[s], %[d]\n\t" SOFT_FLAGS_OUT                              \
+			: [d] "+&r"(d), "+a"(f) : [s] "r"(s) : "cc");                                        \
+		cpu->fl = f;                                                                                 \
+		NEXT(cpu, i);                                                                                \
+	}
 #define BT_R(name, insn, bits, suf, idx)                                                                     \
 	HANDLER(name)                                                                                        \
 	{                                                                                                    \
@@ -83,7 +93,12 @@ bt_la(struct soft_cpu *cpu, const struct soft_insn *i, int64_t index, unsigned s
 	DEF_BTM_SIZE(name, insn, 16, "w")                                                                    \
 	DEF_BTM_SIZE(name, insn, 32, "l")                                                                    \
 	DEF_BTM_SIZE(name, insn, 64, "q")
-DEF_BT(bt, "bt")
+BT_TEST(bt_ri16, 16, "w", i->imm)
+BT_TEST(bt_ri32, 32, "l", i->imm)
+BT_TEST(bt_ri64, 64, "q", i->imm)
+BT_TEST(bt_rr16, 16, "w", RD(i->src, 16))
+BT_TEST(bt_rr32, 32, "l", RD(i->src, 32))
+BT_TEST(bt_rr64, 64, "q", RD(i->src, 64))
 DEF_BT(bts, "bts")
 DEF_BT(btr, "btr")
 DEF_BT(btc, "btc")

@@ -95,6 +95,8 @@ page_run(uint64_t la, const struct strctx *c)
 static inline bool
 can_run(const struct soft_cpu *cpu, const struct soft_insn *i, const struct strctx *c)
 {
+	if (atomic_load_explicit(&cpu->attn, memory_order_relaxed) & ATTN_STEP)
+		return false;
 	return c->rep && c->step > 0 && (!c->checked || (cpu->mode & MODE_FLAT)) &&
 	       (i->seg <= X86_DS || !c->checked) && c->amask != 0xffff;
 }
@@ -215,8 +217,8 @@ OP(op_cmps)
 	struct strctx c;
 	str_begin(cpu, i, &c);
 	for (unsigned n = 0; c.count != 0; n++) {
+		uint64_t b = soft_load(cpu, dst_la(cpu, &c, false), c.n); /* ES:rDI first, as AMD does: seen in CR2 */
 		uint64_t a = soft_load(cpu, src_la(cpu, i, &c), c.n);
-		uint64_t b = soft_load(cpu, dst_la(cpu, &c, false), c.n);
 		commit(cpu, &c, 1, true, true);
 		cpu->fl = cmp_flags(a, b, c.n);
 		if (c.rep && rep_stops(i, cpu->fl))

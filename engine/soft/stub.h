@@ -31,6 +31,9 @@ struct soft_stub {
 	bool mem_read, mem_write;
 	uint8_t mask, mask_reg, elem_size, elem_count, mask_count;
 	uint8_t x87_kind;       /* X87_* */
+	bool x87_nowait;        /* runs with an exception pending */
+	uint8_t align;          /* #GP unless the operand is aligned so; 1: any */
+	uint8_t ac_align;       /* #AC, when that is on, unless so */
 };
 
 enum { X87_NOT, X87_COMPUTE, X87_CONTROL, X87_STENV16, X87_STENV32 };
@@ -64,6 +67,7 @@ void soft_stub_reset(struct soft_stub_pool *p); /* nobody holds a stub */
 void soft_check_units(struct soft_cpu *cpu, unsigned units);
 
 /* vecmem.c */
+void soft_mmx_enter(struct soft_cpu *cpu); /* what any MMX instruction does to the x87 state: TOP 0, tags valid */
 const struct soft_insn *op_gather(struct soft_cpu *cpu, const struct soft_insn *i);
 const struct soft_insn *op_maskmov(struct soft_cpu *cpu, const struct soft_insn *i);
 const struct soft_insn *op_vzero(struct soft_cpu *cpu, const struct soft_insn *i);

@@ -290,6 +290,16 @@ names_mmx(const struct dctx *d)
 	return false;
 }
 
+static bool
+names_is4(const struct dctx *d)
+{
+	for (unsigned n = 0; n < d->z->operand_count; n++) {
+		if (d->op[n].encoding == ZYDIS_OPERAND_ENCODING_IS4)
+			return true;
+	}
+	return false;
+}
+
 bool
 soft_stub_rewrite(const struct dctx *d, struct stub_build *b)
 {
@@ -334,5 +344,7 @@ soft_stub_rewrite(const struct dctx *d, struct stub_build *b)
 	}
 	memcpy(b->insn + b->insn_len, d->bytes + tail, z->length - tail);
 	b->insn_len += z->length - tail;
+	if ((d->mode & MODE_CS) != MODE_64 && names_is4(d)) /* a register in imm8[7:4]: only eight there */
+		b->insn[b->insn_len - 1] &= 0x7f;
 	return true;
 }

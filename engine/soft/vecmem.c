@@ -156,11 +156,11 @@ soft_decode_maskmov(struct dctx *d, bool mmx)
 	d->o->imm2 = mmx;
 	d->o->size = d->z->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX;
 	if (mmx) {
-		d->o->dst = (uint8_t)(d->op[1].reg.value - ZYDIS_REGISTER_MM0);
-		d->o->src = (uint8_t)(d->op[2].reg.value - ZYDIS_REGISTER_MM0);
+		d->o->dst = (uint8_t)(d->op[0].reg.value - ZYDIS_REGISTER_MM0);
+		d->o->src = (uint8_t)(d->op[1].reg.value - ZYDIS_REGISTER_MM0);
 	} else {
-		d->o->dst = (uint8_t)vec_number(d->op[1].reg.value, &bytes);
-		d->o->src = (uint8_t)vec_number(d->op[2].reg.value, &bytes);
+		d->o->dst = (uint8_t)vec_number(d->op[0].reg.value, &bytes);
+		d->o->src = (uint8_t)vec_number(d->op[1].reg.value, &bytes);
 	}
 	for (unsigned n = 0; n < d->z->operand_count; n++) {
 		if (d->op[n].type == ZYDIS_OPERAND_TYPE_MEMORY)
@@ -170,12 +170,32 @@ soft_decode_maskmov(struct dctx *d, bool mmx)
 	return DECODE_OK;
 }
 
-/* MASKMOVQ, MASKMOVDQU: bytes whose mask byte has its top bit set. MMX registers are the x87 mantissas. */
+/* The image holds ST0-ST7, counted from TOP; MMX registers are the physical ones. With TOP 0 both are the same. */
+void
+soft_mmx_enter(struct soft_cpu *cpu)
+{
+	uint8_t *st = cpu->fximage + 32, old[128];
+	unsigned top = get_le16(cpu->fximage + 2) >> 11 & 7;
+	memcpy(old, st, sizeof(old));
+	for (unsigned n = 0; n < 8; n++)
+		memcpy(st + 16 * ((n + top) & 7), old + 16 * n, 16);
+	put_le16(cpu->fximage + 2, get_le16(cpu->fximage + 2) & (uint16_t)~0x3800);
+	cpu->fximage[4] = 0xff;
+}
+
+static const uint8_t *
+mmx_reg(const struct soft_cpu *cpu, unsigned n)
+{
+	unsigned top = get_le16(cpu->fximage + 2) >> 11 & 7;
+	return cpu->fximage + 32 + 16 * ((n - top) & 7);
+}
+
+/* MASKMOVQ, MASKMOVDQU: bytes whose mask byte has its top bit set. */
 OP(op_maskmov)
 {
 	unsigned n = i->imm2 ? 8 : 16;
-	const uint8_t *data = i->imm2 ? cpu->fximage + 32 + 16 * i->dst : cpu->st.xs.vec[i->dst];
-	const uint8_t *mask = i->imm2 ? cpu->fximage + 32 + 16 * i->src : cpu->st.xs.vec[i->src];
+	const uint8_t *data = i->imm2 ? mmx_reg(cpu, i->dst) : cpu->st.xs.vec[i->dst];
+	const uint8_t *mask = i->imm2 ? mmx_reg(cpu, i->src) : cpu->st.xs.vec[i->src];
 	cpu->cur = i;
 	soft_check_units(cpu, i->imm2 ? UNIT_MMX : i->size ? UNIT_AVX : UNIT_SSE);
 	for (unsigned k = 0; k < n; k++) {
@@ -186,10 +206,8 @@ OP(op_maskmov)
 		if (mask[k] & 0x80)
 			soft_st8(cpu, soft_la(cpu, i, n, true) + k, data[k]);
 	}
-	if (i->imm2) { /* as any MMX instruction: tags valid, top 0 */
-		put_le16(cpu->fximage + 2, get_le16(cpu->fximage + 2) & (uint16_t)~0x3800);
-		cpu->fximage[4] = 0xff;
-	}
+	if (i->imm2)
+		soft_mmx_enter(cpu);
 	DONE(cpu, i);
 }
 

@@ -82,6 +82,7 @@ static void
 legacy_in(struct soft_cpu *cpu, const uint8_t *img, bool wide)
 {
 	memcpy(cpu->fximage, img, 24);
+	put_le16(cpu->fximage, (get_le16(img) & 0x1f3f) | 0x40); /* reserved bits do not stick */
 	cpu->fximage[5] = 0;
 	if (!wide) {
 		put_le64(cpu->fximage + 8, get_le32(img + 8));

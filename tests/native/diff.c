@@ -180,8 +180,8 @@ soft_run(struct rig *r, struct oracle_state *s, const uint8_t *insn, unsigned le
 	return true;
 }
 
-/* The image that PUSHF pushed shows TF, by which the processor is stepped, and ID, which is as the host left
- * it. */
+/* The image that PUSHF pushed shows TF, by which the processor is stepped, and NT and ID, which are as the
+ * cases before left them. */
 static void
 hide_pushed_flags(const struct gen_case *c, struct oracle_state *s)
 {
@@ -190,7 +190,7 @@ hide_pushed_flags(const struct gen_case *c, struct oracle_state *s)
 
 	if ((m == ZYDIS_MNEMONIC_PUSHF || m == ZYDIS_MNEMONIC_PUSHFD || m == ZYDIS_MNEMONIC_PUSHFQ) &&
 	    s->vector == ORACLE_NO_FAULT && range_fits(off, 4, ORACLE_DATA_SIZE)) {
-		s->data[off + 1] &= (uint8_t) ~(FL_TF >> 8);
+		s->data[off + 1] &= (uint8_t) ~((FL_TF | FL_NT) >> 8);
 		if (m != ZYDIS_MNEMONIC_PUSHF)
 			s->data[off + 2] &= (uint8_t) ~(FL_ID >> 16);
 	}
