@@ -91,7 +91,7 @@ def rest(b):
     b.refuse("a device without end as the initrd", "/dev/zero", initrd="/dev/zero")
     big = b.file("big", size=1 << 30)
     b.refuse("an initrd larger than memory", "big", initrd=big)
-    b.refuse("an initrd that leaves no room", "fits", memory="64M", initrd=b.file("fits", size=60 << 20))
+    b.refuse("an initrd that leaves no room", "fits", memory="128M", initrd=b.file("fits", size=90 << 20))
     b.refuse("an initrd beyond 4 GiB", "vast", memory="8G", initrd=b.file("vast", size=5 << 30))
     b.refuse("a command line beyond the kernel's limit", "cmdline", cmdline="x" * 100000)
     b.refuse("memory too small for the kernel", "memory", memory="8M")

@@ -7,6 +7,7 @@
  * A child runs the pages, so that a crash can be told with the page's number.
  */
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -90,9 +91,11 @@ fill_tables(struct gen_rng *rng, uint8_t *ram, enum mode m)
 {
 	uint64_t flags = 0x87; /* present, writable, user, large where it is a leaf */
 
-	put_le64(ram + GDT + 8, 0x00cf9b000000ffffull | (m == LONG ? 1ull << 53 | 1ull << 46 : 0));
+	/* Gates of long mode lead to 64-bit code. */
+	put_le64(ram + GDT + 8, m >= COMPAT ? 0x00af9b000000ffffull : 0x00cf9b000000ffffull);
 	put_le64(ram + GDT + 16, 0x00cf93000000ffffull);
-	for (unsigned i = 3; i < 64; i++)
+	put_le64(ram + GDT + 24, 0x00cf9b000000ffffull);
+	for (unsigned i = 4; i < 64; i++)
 		put_le64(ram + GDT + 8 * i, gen_next(rng));
 	for (unsigned v = 0; v < 256; v++) {
 		uint64_t gate = CODE + gen_below(rng, 4096);
@@ -146,11 +149,11 @@ fill_state(struct gen_rng *rng, struct x86_state *s, enum mode m)
 		if (m == REAL || m == PROTECTED_16)
 			s->seg[i].limit = 0xffff;
 	}
-	s->seg[X86_CS].sel = m == REAL ? CODE >> 4 : 8;
+	s->seg[X86_CS].sel = m == REAL ? CODE >> 4 : m == COMPAT ? 24 : 8;
 	s->seg[X86_CS].base = m == REAL || m == PROTECTED_16 ? CODE : 0;
 	if (m == PROTECTED_16)
 		s->rip = 0;
-	s->seg[X86_TR] = (struct x86_segment){.sel = 24, .attr = 0xb | SEG_P, .limit = 0x67, .base = TSS};
+	s->seg[X86_TR] = (struct x86_segment){.sel = 32, .attr = 0xb | SEG_P, .limit = 0x67, .base = TSS};
 	s->seg[X86_LDTR] = rig_segment(0, SEG_UNUSABLE);
 	s->activity = ACT_RUNNING;
 }
@@ -281,6 +284,27 @@ run_pages(uint64_t first, uint64_t pages, uint64_t seed)
 	return 0;
 }
 
+/* Wait for the child; one page that takes a minute (a thousand steps!) hangs, and ends it. Its wait status.
+ */
+static int
+watch(pid_t child)
+{
+	uint64_t page = 0;
+	unsigned ticks = 0;
+	int status;
+
+	while (waitpid(child, &status, WNOHANG) == 0) {
+		usleep(100000);
+		ticks = shared->page == page ? ticks + 1 : 0;
+		page = shared->page;
+		if (ticks == 600) {
+			snprintf(shared->complaint, sizeof(shared->complaint), "hangs");
+			kill(child, SIGKILL);
+		}
+	}
+	return status;
+}
+
 /* An exception with no usable IDT is a triple fault. */
 static bool
 empty_idt_is_shutdown(void)
@@ -329,7 +353,7 @@ main(int argc, char **argv)
 	child = fork();
 	if (child == 0)
 		exit(run_pages(first, pages, seed));
-	waitpid(child, &status, 0);
+	status = watch(child);
 	if (status != 0)
 		printf("# page %" PRIu64 ": %s (again: %s 1 %" PRIu64 " %" PRIu64 ")\n", shared->page,
 		       shared->complaint[0] != '\0' ? shared->complaint : "crashed", argv[0], seed,

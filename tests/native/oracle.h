@@ -28,7 +28,7 @@ enum {
 };
 
 struct oracle_state {
-	uint64_t gpr[16], rip, rflags; /* rflags: CF PF AF ZF SF DF OF AC; others are ignored. rip: in the code area */
+	uint64_t gpr[16], rip, rflags; /* rflags: CF PF AF ZF SF DF OF AC; others are clear. rip: in the code area */
 	bool compat;                   /* 32-bit code */
 	struct x86_xstate xs;          /* pkru is not touched; no instruction or data pointers of the x87 */
 	uint8_t data[ORACLE_DATA_SIZE];
