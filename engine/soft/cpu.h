@@ -432,9 +432,9 @@ void soft_update_mode(struct soft_cpu *cpu); /* CS, SS, CR0, EFER, VM changed */
  * NEXT goes on by a tail call. A handler whose locals have their address taken cannot make one (the stack would
  * grow with every instruction): it ends in DONE, which goes back to the loop in run_guest().
  */
-#define DONE(cpu, i) return (i) + 1
+#define DONE(cpu, i) return (void)(cpu), (i) + 1
 #ifdef SOFT_LOOP_DISPATCH
-#define NEXT(cpu, i) return (i) + 1
+#define NEXT(cpu, i) return (void)(cpu), (i) + 1
 #define ENTER(cpu, b) return (b)->insn
 #else
 #define NEXT(cpu, i) return (i)[1].fn((cpu), (i) + 1)
