@@ -61,7 +61,6 @@ enum {
 	FADT_WBINVD = 1 << 0,
 	FADT_PROC_C1 = 1 << 2,
 	FADT_SLP_BUTTON = 1 << 5, /* no fixed sleep button */
-	FADT_FIX_RTC = 1 << 6,	  /* no RTC wake status in fixed registers */
 	FADT_TMR_VAL_EXT = 1 << 8,
 	FADT_RESET_REG_SUP = 1 << 10,
 	BOOT_LEGACY_DEVICES = 1 << 0, /* ... and no 8042: bit 1 clear */
@@ -109,8 +108,7 @@ fadt_legacy(struct fwbuf *t)
 	fw_u8(t, RTC_CENTURY);
 	fw_u16(t, BOOT_LEGACY_DEVICES | BOOT_NO_VGA | BOOT_NO_ASPM);
 	fw_u8(t, 0);
-	fw_u32(t, FADT_WBINVD | FADT_PROC_C1 | FADT_SLP_BUTTON | FADT_FIX_RTC | FADT_TMR_VAL_EXT |
-		      FADT_RESET_REG_SUP);
+	fw_u32(t, FADT_WBINVD | FADT_PROC_C1 | FADT_SLP_BUTTON | FADT_TMR_VAL_EXT | FADT_RESET_REG_SUP);
 }
 
 static void

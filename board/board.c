@@ -19,8 +19,6 @@
 #include "board/acpi.h"
 #include "board/internal.h"
 #include "board/loader.h"
-#include "board/mptable.h"
-#include "board/smbios.h"
 #include "dev/bus.h"
 #include "dev/chipset/acpipm.h"
 #include "engine/engine.h"
@@ -100,83 +98,7 @@ make_memory(struct board *b, struct err *err)
 	return 0;
 }
 
-/* ---- what firmware leaves in memory ---- */
-
-/* BIOS data area: serial ports, EBDA segment, KiB of conventional memory; and the EBDA's own size. */
-static void
-write_bios_data(struct board *b)
-{
-	uint16_t kib = MACHINE_BASE_RAM_END / KIB, segment = MACHINE_BASE_RAM_END / 16;
-	uint8_t ebda_kib = (MACHINE_VGA_BASE - MACHINE_BASE_RAM_END) / KIB;
-
-	for (unsigned i = 0; i < MACHINE_COMS; i++) {
-		if ((b->machine.coms >> i & 1) != 0)
-			boot_poke(b->mem, 0x400 + 2 * i, &machine_com[i].port, 2);
-	}
-	boot_poke(b->mem, 0x40e, &segment, 2);
-	boot_poke(b->mem, 0x413, &kib, 2);
-	boot_poke(b->mem, MACHINE_BASE_RAM_END, &ebda_kib, 1);
-}
-
-/* Append at the next paragraph of the area that systems search. */
-static int
-place_anchor(struct board *b, uint64_t *at, const struct fwbuf *data, struct err *err)
-{
-	uint64_t gpa = align_up(*at, 16);
-
-	if (!range_fits(gpa, data->len, MACHINE_HIGH_BASE))
-		return err_set(err, ENOSPC,
-			       "firmware tables: no room below 1 MiB (use fewer CPUs, or x86.mptable=false)");
-	boot_poke(b->mem, gpa, data->p, data->len);
-	*at = gpa + data->len;
-	return 0;
-}
-
-static int
-place_smbios(struct board *b, uint64_t *at, struct err *err)
-{
-	struct fwbuf buf = {0};
-	int ret = smbios_build(&buf, &b->machine, align_up(*at, 16), err);
-
-	if (ret == 0)
-		ret = place_anchor(b, at, &buf, err);
-	fwbuf_free(&buf);
-	return ret;
-}
-
-static int
-place_mptable(struct board *b, uint64_t *at, struct err *err)
-{
-	struct fwbuf buf = {0};
-	int ret;
-
-	if (!b->cfg.mptable)
-		return 0;
-	ret = mptable_build(&buf, &b->machine, align_up(*at, 16), err);
-	if (ret == 0)
-		ret = place_anchor(b, at, &buf, err);
-	fwbuf_free(&buf);
-	return ret;
-}
-
-/* The RSDP comes first, where it is found soonest. */
-static int
-place_tables(struct board *b, struct acpi_image *acpi, struct err *err)
-{
-	uint64_t at = MACHINE_TABLES_BASE;
-	int ret = 0;
-
-	write_bios_data(b);
-	if (acpi != NULL) {
-		boot_poke(b->mem, acpi->gpa, acpi->tables.p, acpi->tables.len);
-		ret = place_anchor(b, &at, &acpi->rsdp, err);
-	}
-	if (ret == 0)
-		ret = place_smbios(b, &at, err);
-	if (ret == 0)
-		ret = place_mptable(b, &at, err);
-	return ret;
-}
+/* ---- tables and kernel ---- */
 
 static int
 load_kernel(struct board *b, const struct acpi_image *acpi, struct x86_state *bsp, struct err *err)
@@ -210,7 +132,7 @@ load_memory(struct board *b, struct x86_state *bsp, struct err *err)
 	if (acpi != NULL && (acpi->gpa > b->machine.low_ram || acpi->gpa < MACHINE_HIGH_BASE))
 		ret = err_set(err, EINVAL, "memory.size: no room for the firmware's tables (give more)");
 	else
-		ret = place_tables(b, acpi, err);
+		ret = board_firmware_memory(b, acpi, err);
 	if (ret == 0)
 		ret = load_kernel(b, acpi, bsp, err);
 	if (acpi != NULL)
@@ -220,38 +142,61 @@ load_memory(struct board *b, struct x86_state *bsp, struct err *err)
 
 /* ---- processors ---- */
 
-/* The memory types that firmware sets on every processor: write-back, but for the VGA window, ROM and the PCI hole
- * below 4 GiB (SDM vol. 3A 12.11). */
+/*
+ * CPUID 0x15 and 0x16: the TSC as a ratio of the local APIC timer's clock, so that nobody has to measure it
+ * against the PIT, which fails on a busy host. Linux multiplies the crystal in kHz by the numerator in 32
+ * bits, which bounds it: take the best fraction below that, off by less than one in a million.
+ */
 static void
-firmware_mtrrs(const struct board *b, struct x86_state *s)
+add_clock_leaves(struct board *b, struct x86_cpuid *t)
 {
-	const uint64_t wb = 0x0606060606060606, uncached = 0, wp = 0x0505050505050505;
+	const uint32_t crystal_khz = LAPIC_TIMER_HZ / 1000, max = UINT32_MAX / crystal_khz;
+	uint64_t tsc_khz = vm_clock_tsc_khz(b->clock), best = UINT64_MAX;
+	struct x86_cpuid_leaf *basic = x86_cpuid_find(t, 0, 0, false);
+	struct x86_cpuid_leaf *ratio = x86_cpuid_find(t, 0x15, 0, true),
+			      *mhz = x86_cpuid_find(t, 0x16, 0, true);
 
-	s->msr.mtrr_def_type = 0xc06;
-	for (unsigned n = 0; n < 11; n++)
-		s->msr.mtrr_fix[n] = n < 2 ? wb : n == 2 ? uncached : wp;
-	s->msr.mtrr_var[0] = MACHINE_MMIO32_BASE;
-	s->msr.mtrr_var[1] = ((BIT(b->phys_bits) - 1) & ~(BIT(32) - MACHINE_MMIO32_BASE - 1)) | BIT(11);
+	if (basic == NULL || ratio == NULL || mhz == NULL)
+		return;
+	basic->eax = MAX(basic->eax, 0x16u);
+	ratio->ecx = LAPIC_TIMER_HZ;
+	for (uint32_t den = 1; den <= max; den++) {
+		uint64_t num = (tsc_khz * den + crystal_khz / 2) / crystal_khz, is, off;
+
+		if (num == 0 || num > max)
+			continue;
+		is = num * crystal_khz / den;
+		off = is > tsc_khz ? is - tsc_khz : tsc_khz - is;
+		if (off < best) {
+			best = off;
+			ratio->eax = den;
+			ratio->ebx = (uint32_t)num;
+		}
+	}
+	mhz->eax = mhz->ebx = (uint32_t)(tsc_khz / 1000);
+	mhz->ecx = 100;
 }
 
 static int
 make_cpus(struct board *b, const struct x86_state *bsp, struct err *err)
 {
+	unsigned cpus = b->machine.topo.cpus;
 	struct x86_state ap;
+	int ret = 0;
 
+	b->cpu_cpuid = calloc(cpus, sizeof(*b->cpu_cpuid));
+	if (b->cpu_cpuid == NULL)
+		return err_set(err, ENOMEM, "board: no memory");
 	x86_state_reset(&ap);
-	firmware_mtrrs(b, &ap);
+	board_firmware_state(b, &ap);
 	ap.activity = ACT_WAIT_SIPI;
-	for (unsigned i = 0; i < b->machine.topo.cpus; i++) {
-		struct x86_cpuid cpuid = b->cpuid;
-		int ret;
-
-		x86_cpuid_finish(&cpuid, &b->machine.topo, i, b->cfg.x2apic);
-		ret = cpus_add(b->cpus, b->vm, i, &cpuid, i == 0 ? bsp : &ap, err);
-		if (ret != 0)
-			return ret;
+	for (unsigned i = 0; i < cpus && ret == 0; i++) {
+		b->cpu_cpuid[i] = b->cpuid;
+		x86_cpuid_finish(&b->cpu_cpuid[i], &b->machine.topo, i, b->cfg.x2apic);
+		add_clock_leaves(b, &b->cpu_cpuid[i]);
+		ret = cpus_add(b->cpus, b->vm, i, &b->cpu_cpuid[i], i == 0 ? bsp : &ap, err);
 	}
-	return 0;
+	return ret;
 }
 
 static int
@@ -305,16 +250,6 @@ make_base(struct board *b, struct err *err)
 	return b->cpus != NULL ? 0 : -err->code;
 }
 
-/* What a PC's firmware leaves behind in its timer: channel 0 in mode 3, 65536 counts (kernels read it early,
- * before they program it). */
-static void
-firmware_leaves(struct board *b)
-{
-	io_bus_write(b->pio, 0x43, 1, 0x36);
-	io_bus_write(b->pio, 0x40, 1, 0);
-	io_bus_write(b->pio, 0x40, 1, 0);
-}
-
 static int
 build(struct board *b, struct err *err)
 {
@@ -331,8 +266,10 @@ build(struct board *b, struct err *err)
 		ret = make_memory(b, err);
 	if (ret == 0)
 		ret = board_make_devices(b, err);
+	if (ret == 0)
+		board_firmware_devices(b);
 	x86_state_reset(&bsp);
-	firmware_mtrrs(b, &bsp);
+	board_firmware_state(b, &bsp);
 	if (ret == 0)
 		ret = load_memory(b, &bsp, err);
 	if (ret == 0)
@@ -341,8 +278,6 @@ build(struct board *b, struct err *err)
 		ret = make_cpus(b, &bsp, err);
 	if (ret == 0)
 		ret = vm_clock_attach(b->clock, b->loop, err);
-	if (ret == 0)
-		firmware_leaves(b);
 	return ret;
 }
 
@@ -444,5 +379,6 @@ board_destroy(struct board *b)
 	evloop_destroy(b->loop);
 	pthread_mutex_destroy(&b->end_lock);
 	free(b->apic_ids);
+	free(b->cpu_cpuid);
 	free(b);
 }

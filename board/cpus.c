@@ -301,6 +301,12 @@ exit_cr8(struct cpu *p)
 }
 
 static void
+exit_cr8_read(struct cpu *p)
+{
+	p->exit.u.cr8 = lapic_get_cr8(p->set->lapic, p->n);
+}
+
+static void
 exit_hlt(struct cpu *p)
 {
 	struct x86_state s;
@@ -343,6 +349,7 @@ static const struct {
     [VM_EXIT_RDMSR] = {"exit.rdmsr", exit_rdmsr},
     [VM_EXIT_WRMSR] = {"exit.wrmsr", exit_wrmsr},
     [VM_EXIT_CR8] = {"exit.cr8", exit_cr8},
+    [VM_EXIT_CR8_READ] = {"exit.cr8_read", exit_cr8_read},
     [VM_EXIT_HLT] = {"exit.hlt", exit_hlt},
     [VM_EXIT_PAUSE] = {"exit.pause", exit_pause},
     [VM_EXIT_SHUTDOWN] = {"exit.shutdown", exit_shutdown},

@@ -130,10 +130,19 @@ wire_irq0(struct board *b)
 	return b->hpet != NULL ? (struct irq_wire){hpet_pit_irq, b->hpet, 0} : lpc_isa_wire(b->lpc, 0);
 }
 
-static struct irq_wire
-wire_irq8(struct board *b)
+/* The RTC's interrupt sets RTC_STS as well, whether or not it gets through as IRQ 8. */
+static void
+wire_irq8(void *ctx, unsigned line, bool level)
 {
-	return b->hpet != NULL ? (struct irq_wire){hpet_rtc_irq, b->hpet, 8} : lpc_isa_wire(b->lpc, 8);
+	struct board *b = ctx;
+	struct irq_wire isa = lpc_isa_wire(b->lpc, line);
+
+	if (level)
+		acpipm_rtc_alarm(b->acpipm);
+	if (b->hpet != NULL)
+		hpet_rtc_irq(b->hpet, line, level);
+	else
+		irq_set(&isa, level);
 }
 
 /* ---- makers ---- */
@@ -320,7 +329,7 @@ make_rtc(struct board *b, struct err *err)
 	    .cpus = b->machine.topo.cpus,
 	    .utc_offset_s = b->cfg.rtc_localtime ? local_offset_s() : 0,
 	};
-	const struct rtc_wires w = {.clock = b->clock, .irq8 = wire_irq8(b)};
+	const struct rtc_wires w = {.clock = b->clock, .irq8 = {wire_irq8, b, 8}};
 	struct rtc *rtc = rtc_create(&cfg, &w, err);
 	int ret;
 
@@ -411,8 +420,8 @@ assign_addresses(struct board *b, struct err *err)
 
 /* In an order in which each finds what it is wired to. */
 static int (*const makers[])(struct board *b, struct err *err) = {
-    make_lapic, make_ioapic, make_pic, make_resetctl, make_lpc,	  make_pci,	    make_bridges,
-    make_hpet,	make_pit,    make_rtc, make_acpipm,   make_uarts, assign_addresses,
+    make_lapic, make_ioapic, make_pic,	  make_resetctl, make_lpc,   make_pci,	       make_bridges,
+    make_hpet,	make_pit,    make_acpipm, make_rtc,	 make_uarts, assign_addresses,
 };
 
 int
@@ -424,8 +433,6 @@ board_make_devices(struct board *b, struct err *err)
 		if (ret != 0)
 			return ret;
 	}
-	/* No firmware runs: leave the local APIC as one would. */
-	lapic_virtual_wire(b->lapic);
 	return 0;
 }
 

@@ -399,7 +399,6 @@ emit_motherboard(struct aml *a)
 	aml_name(a, "_CRS");
 	aml_resources_begin(a);
 	aml_res_memory32(a, MACHINE_ECAM_BASE, MACHINE_ECAM_BUSES << 20);
-	aml_res_memory32(a, MACHINE_IOAPIC_BASE, 0x1000);
 	aml_res_memory32(a, MACHINE_LAPIC_BASE, 0x100000);
 	aml_resources_end(a);
 	aml_end(a);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The board's parts, shared by board.c (life) and devices.c (the device table). */
+/* The board's parts, shared by board.c (life), devices.c (the device table) and firmware.c. */
 #ifndef LHYVE_BOARD_INTERNAL_H
 #define LHYVE_BOARD_INTERNAL_H
 
@@ -10,6 +10,7 @@
 #include "board/machine.h"
 #include "dev/device.h"
 
+struct acpi_image;
 struct console;
 struct engine_vm;
 struct gpmap;
@@ -19,7 +20,8 @@ struct board {
 	struct board_cfg cfg;
 	struct machine machine;
 	uint32_t *apic_ids;
-	struct x86_cpuid cpuid; /* what the engine offers; per-vCPU tables are made of it */
+	struct x86_cpuid cpuid;	     /* what the engine offers */
+	struct x86_cpuid *cpu_cpuid; /* each vCPU's, made of it; the engine keeps pointers */
 	unsigned phys_bits;
 
 	struct evloop *loop;
@@ -51,6 +53,12 @@ struct board {
 	enum board_end end;
 };
 
+/* board/firmware.c */
+void board_firmware_devices(struct board *b);
+void board_firmware_state(struct board *b, struct x86_state *s);
+LH_MUST_CHECK int board_firmware_memory(struct board *b, const struct acpi_image *acpi, struct err *err);
+
+/* board/devices.c */
 LH_MUST_CHECK int board_make_devices(struct board *b, struct err *err);
 LH_MUST_CHECK int board_start_devices(struct board *b, struct err *err);
 void board_stop_devices(struct board *b);

@@ -57,7 +57,7 @@ read_at(int fd, void *buf, size_t len, uint64_t off)
 static const char *
 open_hint(int code)
 {
-	return code == ENOENT	? "no such file, check the name"
+	return code == ENOENT	? "check the name"
 	       : code == EACCES ? "may this user read it?"
 				: "check the file";
 }

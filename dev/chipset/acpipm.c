@@ -30,7 +30,8 @@ enum {
 	PM1_GBL = 1 << 5,
 	PM1_PWRBTN = 1 << 8,
 	PM1_SLPBTN = 1 << 9,
-	PM1_EVENTS = PM1_TMR | PM1_GBL | PM1_PWRBTN | PM1_SLPBTN,
+	PM1_RTC = 1 << 10,
+	PM1_EVENTS = PM1_TMR | PM1_GBL | PM1_PWRBTN | PM1_SLPBTN | PM1_RTC,
 };
 enum {
 	CNT_SCI_EN = 1 << 0,
@@ -156,6 +157,12 @@ void
 acpipm_sleep_button(struct acpipm *p)
 {
 	pm1_event(p, PM1_SLPBTN);
+}
+
+void
+acpipm_rtc_alarm(struct acpipm *p)
+{
+	pm1_event(p, PM1_RTC);
 }
 
 void

@@ -48,6 +48,8 @@ LH_MUST_CHECK int acpipm_map(struct acpipm *p, struct io_bus *pio, uint16_t pm_b
 
 void acpipm_power_button(struct acpipm *p);
 void acpipm_sleep_button(struct acpipm *p);
+/* The RTC asserted its interrupt. */
+void acpipm_rtc_alarm(struct acpipm *p);
 /* A general-purpose event, bit 0..63 of GPE0_STS. */
 void acpipm_gpe(struct acpipm *p, unsigned bit);
 

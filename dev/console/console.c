@@ -65,7 +65,7 @@ in_filter(struct console *c, const uint8_t *raw, size_t len)
 		int n = 1;
 
 		out[0] = raw[i];
-		if (c->cfg.escape != NULL)
+		if (c->cfg.type == CONSOLE_TYPE_STDIO && c->cfg.escape != NULL)
 			n = escape_feed(&c->escape, raw[i], out);
 		if (n < 0)
 			c->cfg.escape(c->cfg.escape_ctx);

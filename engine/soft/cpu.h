@@ -281,6 +281,7 @@ void soft_load_bytes(struct soft_cpu *cpu, uint64_t la, void *buf, unsigned len)
 void soft_store_bytes(struct soft_cpu *cpu, uint64_t la, const void *buf, unsigned len);
 /* Check that [la, la + len) can be written (or read), raising the fault that the access would. */
 void soft_probe(struct soft_cpu *cpu, uint64_t la, unsigned len, bool write);
+void soft_peek(struct soft_cpu *cpu, uint64_t la, uint8_t *buf, unsigned len); /* within a page */
 void soft_probe_aligned(struct soft_cpu *cpu, uint64_t la, unsigned size, bool write); /* and #AC where that is on */
 /* Host pointer to la for `write` or read when the whole page run allows it, else NULL. No fault raised. */
 uint8_t *soft_direct(struct soft_cpu *cpu, uint64_t la, bool write);
@@ -431,9 +432,9 @@ void soft_update_mode(struct soft_cpu *cpu); /* CS, SS, CR0, EFER, VM changed */
  * NEXT goes on by a tail call. A handler whose locals have their address taken cannot make one (the stack would
  * grow with every instruction): it ends in DONE, which goes back to the loop in run_guest().
  */
-#define DONE(cpu, i) return (i) + 1
+#define DONE(cpu, i) return (void)(cpu), (i) + 1
 #ifdef SOFT_LOOP_DISPATCH
-#define NEXT(cpu, i) return (i) + 1
+#define NEXT(cpu, i) return (void)(cpu), (i) + 1
 #define ENTER(cpu, b) return (b)->insn
 #else
 #define NEXT(cpu, i) return (i)[1].fn((cpu), (i) + 1)

@@ -63,6 +63,11 @@ soft_decode_mem(struct dctx *d, const ZydisDecodedOperand *m)
 	} else {
 		o->base = (uint8_t)reg_number(m->mem.base);
 	}
+	/* Zydis 4.0 takes REX.B for a base register where ModRM and SIB say disp32 alone */
+	if (d->z->raw.sib.offset != 0 && d->z->raw.modrm.mod == 0 && d->z->raw.sib.base == 5) {
+		o->base = REG_NONE;
+		disp = d->z->raw.disp.value;
+	}
 	o->disp = (int32_t)disp;
 	set_segment(d, seg_number(m->mem.segment));
 	o->addrsize = d->z->address_width / 8;

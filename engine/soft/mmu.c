@@ -600,12 +600,22 @@ void
 soft_probe(struct soft_cpu *cpu, uint64_t la, unsigned len, bool write)
 {
 	unsigned idx = mmu_index(cpu);
-	uint64_t end = la + len - 1;
-	resolve(cpu, la, idx, write ? ACC_WRITE : ACC_READ);
-	for (uint64_t p = la & PAGE_MASK4; p != (end & PAGE_MASK4);) {
-		p = next_page(cpu, p);
-		resolve(cpu, p, idx, write ? ACC_WRITE : ACC_READ);
+	uint64_t left = len, n;
+	for (; left != 0; left -= n, la = next_page(cpu, la)) {
+		resolve(cpu, la, idx, write ? ACC_WRITE : ACC_READ);
+		n = MIN(left, 0x1000 - (la & 0xfff));
 	}
+}
+
+/* What lies there, without asking a device: zeros then. The access was checked before. */
+void
+soft_peek(struct soft_cpu *cpu, uint64_t la, uint8_t *buf, unsigned len)
+{
+	struct target t = resolve(cpu, la, mmu_index(cpu), ACC_WRITE);
+	if (t.hva != NULL)
+		memcpy(buf, t.hva, len);
+	else
+		memset(buf, 0, len);
 }
 
 void

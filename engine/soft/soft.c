@@ -319,10 +319,10 @@ run_single(struct soft_cpu *cpu)
 	if ((cpu->st.dr[7] & 0xff) && !(cpu->rflags & FL_RF) && cpu->iolog_n == 0)
 		check_breakpoints(cpu);
 	cpu->iolog_pos = 0;
+	if (cpu->step_left > 0)
+		cpu->step_left--; /* also for one that cannot even be fetched */
 	struct soft_block *b = soft_single(cpu);
 	cpu->rflags &= ~(uint64_t)FL_RF;
-	if (cpu->step_left > 0)
-		cpu->step_left--;
 	cpu->shadow = 0;
 	cpu->gpr[REG_RIPBASE] = cpu->rip;
 	cpu->cur_block = b;

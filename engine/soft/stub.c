@@ -323,11 +323,10 @@ store_result(struct soft_cpu *cpu, const struct soft_stub *s, uint64_t la, const
 static void
 preload(struct soft_cpu *cpu, uint64_t la, uint8_t *buf, unsigned n)
 {
-	const uint8_t *p = (la & 0xfff) + n <= 0x1000 ? soft_direct(cpu, la, false) : NULL;
-	if (p != NULL)
-		memcpy(buf, p, n);
-	else
-		memset(buf, 0, n);
+	unsigned first = (unsigned)MIN(n, 0x1000 - (la & 0xfff));
+	soft_peek(cpu, la, buf, first);
+	if (first < n)
+		soft_peek(cpu, la + first, buf + first, n - first);
 }
 
 OP(op_stub)
@@ -354,7 +353,9 @@ OP(op_stub)
 		if (s->mask != MASK_NONE) {
 			if (s->mem_read)
 				load_masked(cpu, s, la, buf);
-			if (s->mem_write)
+			if (s->mem_write && s->whole_check)
+				soft_probe(cpu, la, s->mem_size, true);
+			else if (s->mem_write)
 				store_masked(cpu, s, la, buf, m, true);
 		} else {
 			if (s->mem_write)
@@ -396,7 +397,8 @@ units_of(const ZydisDecodedInstruction *z)
 	ZydisISASet s = z->mnemonic == ZYDIS_MNEMONIC_FISTTP ? ZYDIS_ISA_SET_X87 : z->meta.isa_set;
 	bool evex = z->encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX, vex = z->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX;
 	if (s >= ZYDIS_ISA_SET_AVX512BW_128 && s <= ZYDIS_ISA_SET_AVX512_VPOPCNTDQ_512 && s != ZYDIS_ISA_SET_AVX512ER_512 &&
-	    s != ZYDIS_ISA_SET_AVX512PF_512)
+	    s != ZYDIS_ISA_SET_AVX512ER_SCALAR && s != ZYDIS_ISA_SET_AVX512PF_512 &&
+	    (s < ZYDIS_ISA_SET_AVX512_4FMAPS_512 || s > ZYDIS_ISA_SET_AVX512_4VNNIW_512))
 		return UNIT_EVEX;
 	switch (s) {
 	case ZYDIS_ISA_SET_X87:
@@ -537,11 +539,24 @@ choose_hosts(struct stub_build *b)
 	}
 }
 
+/* The whole operand is read, whatever the mask: the SDM's "NF" classes, and what Zydis files elsewhere. */
 static bool
-no_fault_suppression(ZydisExceptionClass c)
+no_fault_suppression(const ZydisDecodedInstruction *z)
 {
-	return c == ZYDIS_EXCEPTION_CLASS_E1NF || c == ZYDIS_EXCEPTION_CLASS_E4NF || c == ZYDIS_EXCEPTION_CLASS_E5NF ||
+	ZydisExceptionClass c = z->meta.exception_class;
+	ZydisMnemonic m = z->mnemonic;
+	return m == ZYDIS_MNEMONIC_VGF2P8AFFINEQB || m == ZYDIS_MNEMONIC_VGF2P8AFFINEINVQB ||
+	       m == ZYDIS_MNEMONIC_VCVTNE2PS2BF16 || c == ZYDIS_EXCEPTION_CLASS_E1NF || c == ZYDIS_EXCEPTION_CLASS_E4NF || c == ZYDIS_EXCEPTION_CLASS_E5NF ||
 	       c == ZYDIS_EXCEPTION_CLASS_E6NF || c == ZYDIS_EXCEPTION_CLASS_E9NF || c == ZYDIS_EXCEPTION_CLASS_E10NF;
+}
+
+/* VEXTRACTxx to memory checks the whole operand (class E6NF), though it stores by the mask. */
+static bool
+is_extract(ZydisMnemonic m)
+{
+	return m == ZYDIS_MNEMONIC_VEXTRACTF32X4 || m == ZYDIS_MNEMONIC_VEXTRACTF32X8 || m == ZYDIS_MNEMONIC_VEXTRACTF64X2 ||
+	       m == ZYDIS_MNEMONIC_VEXTRACTF64X4 || m == ZYDIS_MNEMONIC_VEXTRACTI32X4 || m == ZYDIS_MNEMONIC_VEXTRACTI32X8 ||
+	       m == ZYDIS_MNEMONIC_VEXTRACTI64X2 || m == ZYDIS_MNEMONIC_VEXTRACTI64X4;
 }
 
 static const uint8_t broadcast_to[ZYDIS_BROADCAST_MODE_MAX_VALUE + 1] = {
@@ -570,16 +585,17 @@ describe_mask(const struct dctx *d, const ZydisDecodedOperand *mem, struct soft_
 	}
 	if (z->avx.mask.reg <= ZYDIS_REGISTER_K0 || z->avx.mask.reg > ZYDIS_REGISTER_K7 || s->elem_count == 0)
 		return;
-	if (no_fault_suppression(z->meta.exception_class) && s->mem_read)
+	if (no_fault_suppression(z) && s->mem_read)
 		return;
 	s->mask_reg = (uint8_t)(z->avx.mask.reg - ZYDIS_REGISTER_K0);
 	s->mask = z->meta.category == ZYDIS_CATEGORY_COMPRESS || z->meta.category == ZYDIS_CATEGORY_EXPAND ? MASK_K_PACKED : MASK_K;
 	s->mask_count = s->elem_count;
+	s->whole_check = !s->mem_read && is_extract(z->mnemonic);
 	if (z->avx.broadcast.mode != ZYDIS_BROADCAST_MODE_INVALID) {
 		s->mask_count = broadcast_to[z->avx.broadcast.mode];
 	} else if (s->mem_read && s->elem_count > 1 && d->op[0].type == ZYDIS_OPERAND_TYPE_REGISTER &&
 		   is_vec_reg(d->op[0].reg.value, &reg) && d->op[0].element_count != s->elem_count &&
-		   s->mask != MASK_K_PACKED) {
+		   s->mask != MASK_K_PACKED && z->meta.category != ZYDIS_CATEGORY_CONVERT) {
 		s->mask = MASK_NONE; /* no element of the operand belongs to one of the destination: read whole */
 	}
 }
@@ -609,7 +625,8 @@ static bool
 x87_nowait(ZydisMnemonic m)
 {
 	return m == ZYDIS_MNEMONIC_FNINIT || m == ZYDIS_MNEMONIC_FNCLEX || m == ZYDIS_MNEMONIC_FNSTENV ||
-	       m == ZYDIS_MNEMONIC_FNSAVE || m == ZYDIS_MNEMONIC_FNSTSW || m == ZYDIS_MNEMONIC_FNSTCW;
+	       m == ZYDIS_MNEMONIC_FNSAVE || m == ZYDIS_MNEMONIC_FNSTSW || m == ZYDIS_MNEMONIC_FNSTCW ||
+	       m == ZYDIS_MNEMONIC_FENI8087_NOP || m == ZYDIS_MNEMONIC_FDISI8087_NOP || m == ZYDIS_MNEMONIC_FSETPM287_NOP;
 }
 
 static unsigned
@@ -698,6 +715,14 @@ not_taken(struct dctx *d)
 	return DECODE_END;
 }
 
+static bool
+is_pcmpstr(ZydisMnemonic m)
+{
+	return m == ZYDIS_MNEMONIC_PCMPISTRI || m == ZYDIS_MNEMONIC_PCMPISTRM || m == ZYDIS_MNEMONIC_PCMPESTRI ||
+	       m == ZYDIS_MNEMONIC_PCMPESTRM || m == ZYDIS_MNEMONIC_VPCMPISTRI || m == ZYDIS_MNEMONIC_VPCMPISTRM ||
+	       m == ZYDIS_MNEMONIC_VPCMPESTRI || m == ZYDIS_MNEMONIC_VPCMPESTRM;
+}
+
 /* Outside 64-bit mode there are no 64-bit elements to move to general registers; AMD faults, Intel ignores W. */
 static bool
 legacy_w1(const struct dctx *d)
@@ -746,6 +771,8 @@ soft_stub_decode(struct dctx *d)
 		soft_decode_mem(d, mem);
 		key.mem_size = (uint8_t)(mem->size / 8);
 		key.mem_read = mem->actions & ZYDIS_OPERAND_ACTION_MASK_READ;
+		if (is_pcmpstr(d->z->mnemonic))
+			key.mem_size = 16;
 		key.mem_write = mem->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
 		describe_mask(d, mem, &key);
 	}

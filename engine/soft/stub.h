@@ -31,6 +31,7 @@ struct soft_stub {
 	bool mem_read, mem_write;
 	uint8_t mask, mask_reg, elem_size, elem_count, mask_count;
 	uint8_t x87_kind;       /* X87_* */
+	bool whole_check;       /* masked, but all of the operand must be writable */
 	bool x87_nowait;        /* runs with an exception pending */
 	uint8_t align;          /* #GP unless the operand is aligned so; 1: any */
 	uint8_t ac_align;       /* #AC, when that is on, unless so */

@@ -238,7 +238,8 @@ put_legacy_prefixes(const struct dctx *d, struct stub_build *b, bool integer)
 	for (unsigned n = 0; n < raw->prefix_count; n++) {
 		unsigned v = raw->prefixes[n].value;
 		if ((d->mode & MODE_CS) == MODE_64 && v >= 0x40 && v <= 0x4f) {
-			rex = (int)v;
+			if (n == raw->prefix_count - 1u) /* before another prefix it has no effect */
+				rex = (int)v;
 			continue;
 		}
 		bool mandatory = raw->prefixes[n].type == ZYDIS_PREFIX_TYPE_MANDATORY;
@@ -252,6 +253,13 @@ put_legacy_prefixes(const struct dctx *d, struct stub_build *b, bool integer)
 			rex &= ~3;
 		b->insn[b->insn_len++] = (uint8_t)rex;
 	}
+}
+
+static bool
+converts_integer(ZydisMnemonic m)
+{
+	return m == ZYDIS_MNEMONIC_VCVTSI2SS || m == ZYDIS_MNEMONIC_VCVTSI2SD || m == ZYDIS_MNEMONIC_VCVTUSI2SS ||
+	       m == ZYDIS_MNEMONIC_VCVTUSI2SD || m == ZYDIS_MNEMONIC_VPINSRD || m == ZYDIS_MNEMONIC_VPEXTRD;
 }
 
 static void
@@ -270,8 +278,8 @@ put_vex(const struct dctx *d, struct stub_build *b, const struct fields *f, bool
 		v[1] |= n == 4 ? 0xf0 : 0xe0;
 	if (legacy) { /* only eight registers: the top bit of vvvv is ignored there */
 		v[n == 2 ? 1 : 2] |= 0x40;
-		if (n == 3 && b->gpr_used)
-			v[2] &= 0x7f; /* W is ignored for general registers */
+		if (n > 2 && (b->gpr_used || b->rsp_sub >= 0 || converts_integer(d->z->mnemonic)))
+			v[2] &= 0x7f; /* W is ignored for general registers, and integers in memory */
 	}
 	if (f->vvvv >= 0)
 		v[n == 2 ? 1 : 2] = (uint8_t)((v[n == 2 ? 1 : 2] & ~0x78) | (~f->vvvv & 15) << 3);

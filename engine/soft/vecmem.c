@@ -183,31 +183,43 @@ soft_mmx_enter(struct soft_cpu *cpu)
 	cpu->fximage[4] = 0xff;
 }
 
-static const uint8_t *
-mmx_reg(const struct soft_cpu *cpu, unsigned n)
+/* Check the masked bytes of one page's part: the fault names the part's first byte, as processors do. */
+static void
+probe_part(struct soft_cpu *cpu, uint64_t la, const uint8_t *mask, unsigned from, unsigned to)
 {
-	unsigned top = get_le16(cpu->fximage + 2) >> 11 & 7;
-	return cpu->fximage + 32 + 16 * ((n - top) & 7);
+	for (unsigned k = from; k < to; k++) {
+		if (mask[k] & 0x80) {
+			soft_probe(cpu, la + from, 1, true);
+			return;
+		}
+	}
 }
 
 /* MASKMOVQ, MASKMOVDQU: bytes whose mask byte has its top bit set. */
 OP(op_maskmov)
 {
 	unsigned n = i->imm2 ? 8 : 16;
-	const uint8_t *data = i->imm2 ? mmx_reg(cpu, i->dst) : cpu->st.xs.vec[i->dst];
-	const uint8_t *mask = i->imm2 ? mmx_reg(cpu, i->src) : cpu->st.xs.vec[i->src];
 	cpu->cur = i;
 	soft_check_units(cpu, i->imm2 ? UNIT_MMX : i->size ? UNIT_AVX : UNIT_SSE);
-	for (unsigned k = 0; k < n; k++) {
-		if (mask[k] & 0x80)
-			soft_probe(cpu, soft_la(cpu, i, n, true) + k, 1, true);
-	}
-	for (unsigned k = 0; k < n; k++) {
-		if (mask[k] & 0x80)
-			soft_st8(cpu, soft_la(cpu, i, n, true) + k, data[k]);
-	}
-	if (i->imm2)
+	if (i->imm2) {
+		if (cpu->fximage[2] & 0x80)
+			soft_raise(cpu, EXC_MF);
 		soft_mmx_enter(cpu);
+	}
+	const uint8_t *data = i->imm2 ? cpu->fximage + 32 + 16 * i->dst : cpu->st.xs.vec[i->dst];
+	const uint8_t *mask = i->imm2 ? cpu->fximage + 32 + 16 * i->src : cpu->st.xs.vec[i->src];
+	uint64_t la = soft_la(cpu, i, n, true);
+	unsigned first = (unsigned)MIN(n, 0x1000 - (la & 0xfff));
+	if (cpu->ac_on && i->imm2 && (la & 7))
+		soft_raise_err(cpu, EXC_AC, 0);
+	if (i->imm2)
+		soft_probe(cpu, la, 8, true); /* all of it, as AMD does */
+	probe_part(cpu, la, mask, 0, first);
+	probe_part(cpu, la, mask, first, n);
+	for (unsigned k = 0; k < n; k++) {
+		if (mask[k] & 0x80)
+			soft_st8(cpu, la + k, data[k]);
+	}
 	DONE(cpu, i);
 }
 

@@ -84,6 +84,8 @@ legacy_in(struct soft_cpu *cpu, const uint8_t *img, bool wide)
 	memcpy(cpu->fximage, img, 24);
 	put_le16(cpu->fximage, (get_le16(img) & 0x1f3f) | 0x40); /* reserved bits do not stick */
 	cpu->fximage[5] = 0;
+	uint16_t fsw = get_le16(img + 2) & 0x7f7f; /* ES and B follow from the flags and masks */
+	put_le16(cpu->fximage + 2, fsw & ~get_le16(img) & 0x3f ? fsw | 0x8080 : fsw);
 	if (!wide) {
 		put_le64(cpu->fximage + 8, get_le32(img + 8));
 		put_le64(cpu->fximage + 16, get_le32(img + 16));

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Write the ACPI tables of a machine, one file each, into a folder: dump_tables DIR CPUS HPET(0|1) MEMORY_MIB. */
+/* Write the ACPI tables of a machine, one file each, into a folder: dump_tables DIR CPUS HPET(0|1)
+ * MEMORY_MIB. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
