@@ -88,7 +88,8 @@ OP(op_pop)
 		if (i->flags & IF_EASLOW) {
 			uint64_t ea = soft_ea(cpu, i) & size_mask(i->addrsize);
 			cpu->gpr[X86_RSP] = old;
-			la = soft_is64(cpu) ? ea + cpu->seg_base[i->segslot] : soft_seg_la(cpu, i->seg, ea, i->size, true);
+			la = soft_is64(cpu) ? ea + cpu->seg_base[i->segslot]
+					    : soft_seg_la(cpu, i->seg, ea, i->size, true);
 		} else {
 			la = soft_ea(cpu, i) + cpu->seg_base[i->segslot];
 			cpu->gpr[X86_RSP] = old;
@@ -132,7 +133,8 @@ OP(op_popf)
 		mask &= 0xffff;
 	sp_set(cpu, cpu->gpr[X86_RSP] + i->size);
 	v = (old & ~mask) | (v & mask);
-	if (LIKELY(((v ^ old) & ~(uint64_t)(FL_ARITH | FL_IF | FL_DF)) == 0 && !(~old & v & FL_IF && cpu->want_window))) {
+	if (LIKELY(((v ^ old) & ~(uint64_t)(FL_ARITH | FL_IF | FL_DF)) == 0 &&
+		   !(~old & v & FL_IF && cpu->want_window))) {
 		cpu->rflags = v & ~(uint64_t)FL_ARITH;
 		cpu->fl = soft_eflags_to_fl(v);
 		NEXT(cpu, i);

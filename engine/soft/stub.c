@@ -130,7 +130,10 @@ on_signal(int sig, siginfo_t *si, void *ctx)
 {
 	ucontext_t *uc = ctx;
 	greg_t *g = uc->uc_mcontext.gregs;
-	__asm__ volatile("pushfq\n\tandl $~0x40000, (%%rsp)\n\tpopfq" : : : "cc", "memory"); /* AC may be the guest's */
+	__asm__ volatile("pushfq\n\tandl $~0x40000, (%%rsp)\n\tpopfq"
+			 :
+			 :
+			 : "cc", "memory"); /* AC may be the guest's */
 	struct soft_cpu *cpu = tls_stub_cpu;
 	(void)si;
 	if (cpu != NULL) {
@@ -152,8 +155,8 @@ on_signal(int sig, siginfo_t *si, void *ctx)
 static void
 install_signals(void)
 {
-	static const int sigs[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL };
-	struct sigaction sa = { .sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_NODEFER };
+	static const int sigs[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL};
+	struct sigaction sa = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_NODEFER};
 	for (unsigned n = 0; n < ARRAY_LEN(sigs); n++)
 		sigaction(sigs[n], &sa, &old_actions[sigs[n]]);
 }
@@ -258,7 +261,8 @@ load_masked(struct soft_cpu *cpu, const struct soft_stub *s, uint64_t la, uint8_
 }
 
 static void
-store_masked(struct soft_cpu *cpu, const struct soft_stub *s, uint64_t la, const uint8_t *buf, uint64_t m, bool probe)
+store_masked(struct soft_cpu *cpu, const struct soft_stub *s, uint64_t la, const uint8_t *buf, uint64_t m,
+	     bool probe)
 {
 	for (unsigned n = 0; n < s->elem_count; n++) {
 		if (!(m >> n & 1))
@@ -272,8 +276,8 @@ store_masked(struct soft_cpu *cpu, const struct soft_stub *s, uint64_t la, const
 
 /* x87 environment pointers are the guest's, never those of the stub. */
 static void
-fix_x87_pointers(struct soft_cpu *cpu, const struct soft_insn *i, const struct soft_stub *s, uint64_t la, uint8_t *buf,
-    const uint8_t before[32])
+fix_x87_pointers(struct soft_cpu *cpu, const struct soft_insn *i, const struct soft_stub *s, uint64_t la,
+		 uint8_t *buf, const uint8_t before[32])
 {
 	memcpy(cpu->fximage + 6, before + 6, 18);
 	switch (s->x87_kind) {
@@ -304,7 +308,7 @@ fix_x87_pointers(struct soft_cpu *cpu, const struct soft_insn *i, const struct s
  * instruction changed already, must then still be the old one. */
 static void
 store_result(struct soft_cpu *cpu, const struct soft_stub *s, uint64_t la, const uint8_t *buf, uint64_t m,
-    const uint8_t *fx_before)
+	     const uint8_t *fx_before)
 {
 	uint8_t after[160];
 	bool fx = s->units & UNIT_FXSTATE;
@@ -362,7 +366,8 @@ OP(op_stub)
 				soft_probe(cpu, la, s->mem_size, true);
 			if (s->mem_read)
 				load_operand(cpu, la, buf, s->mem_size);
-			else if (s->units & UNIT_X87) /* an unmasked exception stores nothing: then the old bytes stay */
+			else if (s->units &
+				 UNIT_X87) /* an unmasked exception stores nothing: then the old bytes stay */
 				preload(cpu, la, buf, s->mem_size);
 		}
 	}
@@ -395,9 +400,11 @@ static unsigned
 units_of(const ZydisDecodedInstruction *z)
 {
 	ZydisISASet s = z->mnemonic == ZYDIS_MNEMONIC_FISTTP ? ZYDIS_ISA_SET_X87 : z->meta.isa_set;
-	bool evex = z->encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX, vex = z->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX;
-	if (s >= ZYDIS_ISA_SET_AVX512BW_128 && s <= ZYDIS_ISA_SET_AVX512_VPOPCNTDQ_512 && s != ZYDIS_ISA_SET_AVX512ER_512 &&
-	    s != ZYDIS_ISA_SET_AVX512ER_SCALAR && s != ZYDIS_ISA_SET_AVX512PF_512 &&
+	bool evex = z->encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX,
+	     vex = z->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX;
+	if (s >= ZYDIS_ISA_SET_AVX512BW_128 && s <= ZYDIS_ISA_SET_AVX512_VPOPCNTDQ_512 &&
+	    s != ZYDIS_ISA_SET_AVX512ER_512 && s != ZYDIS_ISA_SET_AVX512ER_SCALAR &&
+	    s != ZYDIS_ISA_SET_AVX512PF_512 &&
 	    (s < ZYDIS_ISA_SET_AVX512_4FMAPS_512 || s > ZYDIS_ISA_SET_AVX512_4VNNIW_512))
 		return UNIT_EVEX;
 	switch (s) {
@@ -513,8 +520,8 @@ collect(const struct dctx *d, struct stub_build *b, unsigned *units)
 			add_reg(b, units, op->reg.value, op->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE);
 	}
 	b->flags = d->z->cpu_flags != NULL &&
-		   (d->z->cpu_flags->tested | d->z->cpu_flags->modified | d->z->cpu_flags->set_0 | d->z->cpu_flags->set_1 |
-		       d->z->cpu_flags->undefined) != 0;
+		   (d->z->cpu_flags->tested | d->z->cpu_flags->modified | d->z->cpu_flags->set_0 |
+		    d->z->cpu_flags->set_1 | d->z->cpu_flags->undefined) != 0;
 	return mem;
 }
 
@@ -522,7 +529,7 @@ collect(const struct dctx *d, struct stub_build *b, unsigned *units)
 static void
 choose_hosts(struct stub_build *b)
 {
-	static const uint8_t low[] = { 3, 6, 7, 5, 1, 0, 2 }, high[] = { 15, 14, 11, 10, 9, 8, 13 };
+	static const uint8_t low[] = {3, 6, 7, 5, 1, 0, 2}, high[] = {15, 14, 11, 10, 9, 8, 13};
 	unsigned taken = b->gpr_used | (b->flags ? 1u : 0), n = 0;
 	/* RDX brings the operand pointer and RDI the vCPU: the first moves are C <- RDI, M <- RDX */
 	for (n = 0; taken >> high[n] & 1; n++)
@@ -546,24 +553,29 @@ no_fault_suppression(const ZydisDecodedInstruction *z)
 	ZydisExceptionClass c = z->meta.exception_class;
 	ZydisMnemonic m = z->mnemonic;
 	return m == ZYDIS_MNEMONIC_VGF2P8AFFINEQB || m == ZYDIS_MNEMONIC_VGF2P8AFFINEINVQB ||
-	       m == ZYDIS_MNEMONIC_VCVTNE2PS2BF16 || c == ZYDIS_EXCEPTION_CLASS_E1NF || c == ZYDIS_EXCEPTION_CLASS_E4NF || c == ZYDIS_EXCEPTION_CLASS_E5NF ||
-	       c == ZYDIS_EXCEPTION_CLASS_E6NF || c == ZYDIS_EXCEPTION_CLASS_E9NF || c == ZYDIS_EXCEPTION_CLASS_E10NF;
+	       m == ZYDIS_MNEMONIC_VCVTNE2PS2BF16 || c == ZYDIS_EXCEPTION_CLASS_E1NF ||
+	       c == ZYDIS_EXCEPTION_CLASS_E4NF || c == ZYDIS_EXCEPTION_CLASS_E5NF ||
+	       c == ZYDIS_EXCEPTION_CLASS_E6NF || c == ZYDIS_EXCEPTION_CLASS_E9NF ||
+	       c == ZYDIS_EXCEPTION_CLASS_E10NF;
 }
 
 /* VEXTRACTxx to memory checks the whole operand (class E6NF), though it stores by the mask. */
 static bool
 is_extract(ZydisMnemonic m)
 {
-	return m == ZYDIS_MNEMONIC_VEXTRACTF32X4 || m == ZYDIS_MNEMONIC_VEXTRACTF32X8 || m == ZYDIS_MNEMONIC_VEXTRACTF64X2 ||
-	       m == ZYDIS_MNEMONIC_VEXTRACTF64X4 || m == ZYDIS_MNEMONIC_VEXTRACTI32X4 || m == ZYDIS_MNEMONIC_VEXTRACTI32X8 ||
+	return m == ZYDIS_MNEMONIC_VEXTRACTF32X4 || m == ZYDIS_MNEMONIC_VEXTRACTF32X8 ||
+	       m == ZYDIS_MNEMONIC_VEXTRACTF64X2 || m == ZYDIS_MNEMONIC_VEXTRACTF64X4 ||
+	       m == ZYDIS_MNEMONIC_VEXTRACTI32X4 || m == ZYDIS_MNEMONIC_VEXTRACTI32X8 ||
 	       m == ZYDIS_MNEMONIC_VEXTRACTI64X2 || m == ZYDIS_MNEMONIC_VEXTRACTI64X4;
 }
 
 static const uint8_t broadcast_to[ZYDIS_BROADCAST_MODE_MAX_VALUE + 1] = {
-	[ZYDIS_BROADCAST_MODE_1_TO_2] = 2,   [ZYDIS_BROADCAST_MODE_1_TO_4] = 4,   [ZYDIS_BROADCAST_MODE_1_TO_8] = 8,
-	[ZYDIS_BROADCAST_MODE_1_TO_16] = 16, [ZYDIS_BROADCAST_MODE_1_TO_32] = 32, [ZYDIS_BROADCAST_MODE_1_TO_64] = 64,
-	[ZYDIS_BROADCAST_MODE_2_TO_4] = 4,   [ZYDIS_BROADCAST_MODE_2_TO_8] = 8,   [ZYDIS_BROADCAST_MODE_2_TO_16] = 16,
-	[ZYDIS_BROADCAST_MODE_4_TO_8] = 8,   [ZYDIS_BROADCAST_MODE_4_TO_16] = 16, [ZYDIS_BROADCAST_MODE_8_TO_16] = 16,
+    [ZYDIS_BROADCAST_MODE_1_TO_2] = 2,	 [ZYDIS_BROADCAST_MODE_1_TO_4] = 4,
+    [ZYDIS_BROADCAST_MODE_1_TO_8] = 8,	 [ZYDIS_BROADCAST_MODE_1_TO_16] = 16,
+    [ZYDIS_BROADCAST_MODE_1_TO_32] = 32, [ZYDIS_BROADCAST_MODE_1_TO_64] = 64,
+    [ZYDIS_BROADCAST_MODE_2_TO_4] = 4,	 [ZYDIS_BROADCAST_MODE_2_TO_8] = 8,
+    [ZYDIS_BROADCAST_MODE_2_TO_16] = 16, [ZYDIS_BROADCAST_MODE_4_TO_8] = 8,
+    [ZYDIS_BROADCAST_MODE_4_TO_16] = 16, [ZYDIS_BROADCAST_MODE_8_TO_16] = 16,
 };
 
 static void
@@ -574,8 +586,8 @@ describe_mask(const struct dctx *d, const ZydisDecodedOperand *mem, struct soft_
 	unsigned reg;
 	s->elem_size = (uint8_t)(mem->element_size / 8);
 	s->elem_count = (uint8_t)(s->elem_size ? s->mem_size / s->elem_size : 0);
-	if (m == ZYDIS_MNEMONIC_VMASKMOVPS || m == ZYDIS_MNEMONIC_VMASKMOVPD || m == ZYDIS_MNEMONIC_VPMASKMOVD ||
-	    m == ZYDIS_MNEMONIC_VPMASKMOVQ) {
+	if (m == ZYDIS_MNEMONIC_VMASKMOVPS || m == ZYDIS_MNEMONIC_VMASKMOVPD ||
+	    m == ZYDIS_MNEMONIC_VPMASKMOVD || m == ZYDIS_MNEMONIC_VPMASKMOVQ) {
 		s->mask = MASK_VEC;
 		s->elem_size = m == ZYDIS_MNEMONIC_VMASKMOVPS || m == ZYDIS_MNEMONIC_VPMASKMOVD ? 4 : 8;
 		s->elem_count = s->mem_size / s->elem_size;
@@ -588,7 +600,9 @@ describe_mask(const struct dctx *d, const ZydisDecodedOperand *mem, struct soft_
 	if (no_fault_suppression(z) && s->mem_read)
 		return;
 	s->mask_reg = (uint8_t)(z->avx.mask.reg - ZYDIS_REGISTER_K0);
-	s->mask = z->meta.category == ZYDIS_CATEGORY_COMPRESS || z->meta.category == ZYDIS_CATEGORY_EXPAND ? MASK_K_PACKED : MASK_K;
+	s->mask = z->meta.category == ZYDIS_CATEGORY_COMPRESS || z->meta.category == ZYDIS_CATEGORY_EXPAND
+		      ? MASK_K_PACKED
+		      : MASK_K;
 	s->mask_count = s->elem_count;
 	s->whole_check = !s->mem_read && is_extract(z->mnemonic);
 	if (z->avx.broadcast.mode != ZYDIS_BROADCAST_MODE_INVALID) {
@@ -596,7 +610,8 @@ describe_mask(const struct dctx *d, const ZydisDecodedOperand *mem, struct soft_
 	} else if (s->mem_read && s->elem_count > 1 && d->op[0].type == ZYDIS_OPERAND_TYPE_REGISTER &&
 		   is_vec_reg(d->op[0].reg.value, &reg) && d->op[0].element_count != s->elem_count &&
 		   s->mask != MASK_K_PACKED && z->meta.category != ZYDIS_CATEGORY_CONVERT) {
-		s->mask = MASK_NONE; /* no element of the operand belongs to one of the destination: read whole */
+		s->mask =
+		    MASK_NONE; /* no element of the operand belongs to one of the destination: read whole */
 	}
 }
 
@@ -626,7 +641,8 @@ x87_nowait(ZydisMnemonic m)
 {
 	return m == ZYDIS_MNEMONIC_FNINIT || m == ZYDIS_MNEMONIC_FNCLEX || m == ZYDIS_MNEMONIC_FNSTENV ||
 	       m == ZYDIS_MNEMONIC_FNSAVE || m == ZYDIS_MNEMONIC_FNSTSW || m == ZYDIS_MNEMONIC_FNSTCW ||
-	       m == ZYDIS_MNEMONIC_FENI8087_NOP || m == ZYDIS_MNEMONIC_FDISI8087_NOP || m == ZYDIS_MNEMONIC_FSETPM287_NOP;
+	       m == ZYDIS_MNEMONIC_FENI8087_NOP || m == ZYDIS_MNEMONIC_FDISI8087_NOP ||
+	       m == ZYDIS_MNEMONIC_FSETPM287_NOP;
 }
 
 static unsigned
@@ -642,7 +658,7 @@ hash_key(const struct soft_stub *s)
 static uint8_t
 alignment_of(struct soft_stub_pool *p, const struct soft_stub *s)
 {
-	_Alignas(64) uint8_t room[256] = { 0 };
+	_Alignas(64) uint8_t room[256] = {0};
 	if (s->mem_size < 16 || !(s->units & UNIT_VECTOR))
 		return 1;
 	memset(&p->scratch->st.xs, 0, sizeof(p->scratch->st.xs));
@@ -658,7 +674,7 @@ alignment_of(struct soft_stub_pool *p, const struct soft_stub *s)
 static uint8_t
 ac_alignment_of(struct soft_stub_pool *p, const struct soft_stub *s)
 {
-	_Alignas(64) uint8_t room[256] = { 0 };
+	_Alignas(64) uint8_t room[256] = {0};
 	unsigned a = 1;
 	if (s->mem_size < 2)
 		return 1;
@@ -683,7 +699,8 @@ intern(struct soft_stub_pool *p, const struct soft_stub *key, const struct stub_
 	uint8_t code[STUB_CODE_MAX];
 	pthread_mutex_lock(&p->lock);
 	struct soft_stub *s = p->hash[h];
-	while (s != NULL && (s->sig != key->sig || s->nbytes != key->nbytes || memcmp(s->bytes, key->bytes, s->nbytes) != 0))
+	while (s != NULL && (s->sig != key->sig || s->nbytes != key->nbytes ||
+			     memcmp(s->bytes, key->bytes, s->nbytes) != 0))
 		s = s->next;
 	if (s == NULL) {
 		unsigned n = soft_stub_emit(b, key->units, code);
@@ -707,7 +724,8 @@ intern(struct soft_stub_pool *p, const struct soft_stub *key, const struct stub_
 	return s;
 }
 
-/* Decoded by Zydis, but neither an instruction of the offered CPUID nor one that we take: #UD as on such a processor. */
+/* Decoded by Zydis, but neither an instruction of the offered CPUID nor one that we take: #UD as on such a
+ * processor. */
 static enum soft_decode
 not_taken(struct dctx *d)
 {
@@ -718,26 +736,30 @@ not_taken(struct dctx *d)
 static bool
 is_pcmpstr(ZydisMnemonic m)
 {
-	return m == ZYDIS_MNEMONIC_PCMPISTRI || m == ZYDIS_MNEMONIC_PCMPISTRM || m == ZYDIS_MNEMONIC_PCMPESTRI ||
-	       m == ZYDIS_MNEMONIC_PCMPESTRM || m == ZYDIS_MNEMONIC_VPCMPISTRI || m == ZYDIS_MNEMONIC_VPCMPISTRM ||
+	return m == ZYDIS_MNEMONIC_PCMPISTRI || m == ZYDIS_MNEMONIC_PCMPISTRM ||
+	       m == ZYDIS_MNEMONIC_PCMPESTRI || m == ZYDIS_MNEMONIC_PCMPESTRM ||
+	       m == ZYDIS_MNEMONIC_VPCMPISTRI || m == ZYDIS_MNEMONIC_VPCMPISTRM ||
 	       m == ZYDIS_MNEMONIC_VPCMPESTRI || m == ZYDIS_MNEMONIC_VPCMPESTRM;
 }
 
-/* Outside 64-bit mode there are no 64-bit elements to move to general registers; AMD faults, Intel ignores W. */
+/* Outside 64-bit mode there are no 64-bit elements to move to general registers; AMD faults, Intel ignores W.
+ */
 static bool
 legacy_w1(const struct dctx *d)
 {
 	ZydisMnemonic m = d->z->mnemonic;
-	return (d->mode & MODE_CS) != MODE_64 && d->z->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX && d->z->raw.vex.W &&
+	return (d->mode & MODE_CS) != MODE_64 && d->z->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX &&
+	       d->z->raw.vex.W &&
 	       (m == ZYDIS_MNEMONIC_VPINSRD || m == ZYDIS_MNEMONIC_VPEXTRD || m == ZYDIS_MNEMONIC_VPINSRQ ||
-		   m == ZYDIS_MNEMONIC_VPEXTRQ) && x86_cpuid_is_amd(d->cpu->cpuid);
+		m == ZYDIS_MNEMONIC_VPEXTRQ) &&
+	       x86_cpuid_is_amd(d->cpu->cpuid);
 }
 
 enum soft_decode
 soft_stub_decode(struct dctx *d)
 {
-	struct stub_build b = { 0 };
-	struct soft_stub key = { 0 };
+	struct stub_build b = {0};
+	struct soft_stub key = {0};
 	unsigned units = units_of(d->z);
 	switch (d->z->meta.category) {
 	case ZYDIS_CATEGORY_AVX2GATHER:
@@ -786,10 +808,11 @@ soft_stub_decode(struct dctx *d)
 		key.x87_nowait = x87_nowait(d->z->mnemonic);
 		d->o->aux.v = (uint64_t)(d->z->opcode & 7) << 8 | d->bytes[d->z->raw.modrm.offset];
 	}
-	key.sig = key.mem_size | (uint64_t)key.units << 8 | (uint64_t)key.mem_read << 16 | (uint64_t)key.mem_write << 17 |
-		  (uint64_t)key.mask << 18 | (uint64_t)(b.rsp_sub + 1) << 20 | (uint64_t)key.mask_reg << 24 | (uint64_t)key.elem_size << 32 |
-		  (uint64_t)key.elem_count << 40 | (uint64_t)key.mask_count << 48 | (uint64_t)key.x87_kind << 56 |
-		  (uint64_t)((d->mode & MODE_CS) == MODE_64) << 63;
+	key.sig = key.mem_size | (uint64_t)key.units << 8 | (uint64_t)key.mem_read << 16 |
+		  (uint64_t)key.mem_write << 17 | (uint64_t)key.mask << 18 | (uint64_t)(b.rsp_sub + 1) << 20 |
+		  (uint64_t)key.mask_reg << 24 | (uint64_t)key.elem_size << 32 |
+		  (uint64_t)key.elem_count << 40 | (uint64_t)key.mask_count << 48 |
+		  (uint64_t)key.x87_kind << 56 | (uint64_t)((d->mode & MODE_CS) == MODE_64) << 63;
 	uint64_t fop = d->o->aux.v;
 	d->o->aux.p = (void *)(uintptr_t)intern(d->cpu->vm->stubs, &key, &b);
 	d->o->aux.v = fop;

@@ -33,13 +33,14 @@ vec_number(ZydisRegister r, unsigned *bytes)
 enum soft_decode
 soft_decode_gather(struct dctx *d, bool scatter)
 {
-	struct gather g = { .scatter = scatter, .evex = d->z->encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX };
+	struct gather g = {.scatter = scatter, .evex = d->z->encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX};
 	const ZydisDecodedOperand *mem = NULL, *vec = NULL;
 	unsigned ibytes, dbytes, maskreg = 0;
 	for (unsigned n = 0; n < d->z->operand_count_visible; n++) {
 		if (d->op[n].type == ZYDIS_OPERAND_TYPE_MEMORY)
 			mem = &d->op[n];
-		else if (d->op[n].type == ZYDIS_OPERAND_TYPE_REGISTER && d->op[n].reg.value >= ZYDIS_REGISTER_XMM0 &&
+		else if (d->op[n].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+			 d->op[n].reg.value >= ZYDIS_REGISTER_XMM0 &&
 			 d->op[n].reg.value <= ZYDIS_REGISTER_ZMM31) {
 			if (vec == NULL)
 				vec = &d->op[n];
@@ -56,18 +57,28 @@ soft_decode_gather(struct dctx *d, bool scatter)
 	g.idx = (uint8_t)vec_number(mem->mem.index, &ibytes);
 	g.esz = (uint8_t)(vec->element_size / 8);
 	switch (d->z->mnemonic) {
-	case ZYDIS_MNEMONIC_VGATHERQPS: case ZYDIS_MNEMONIC_VGATHERQPD: case ZYDIS_MNEMONIC_VPGATHERQD:
-	case ZYDIS_MNEMONIC_VPGATHERQQ: case ZYDIS_MNEMONIC_VSCATTERQPS: case ZYDIS_MNEMONIC_VSCATTERQPD:
-	case ZYDIS_MNEMONIC_VPSCATTERQD: case ZYDIS_MNEMONIC_VPSCATTERQQ:
+	case ZYDIS_MNEMONIC_VGATHERQPS:
+	case ZYDIS_MNEMONIC_VGATHERQPD:
+	case ZYDIS_MNEMONIC_VPGATHERQD:
+	case ZYDIS_MNEMONIC_VPGATHERQQ:
+	case ZYDIS_MNEMONIC_VSCATTERQPS:
+	case ZYDIS_MNEMONIC_VSCATTERQPD:
+	case ZYDIS_MNEMONIC_VPSCATTERQD:
+	case ZYDIS_MNEMONIC_VPSCATTERQQ:
 		g.isz = 8;
 		break;
 	default:
 		g.isz = 4;
 	}
 	switch (d->z->mnemonic) {
-	case ZYDIS_MNEMONIC_VGATHERQPD: case ZYDIS_MNEMONIC_VGATHERDPD: case ZYDIS_MNEMONIC_VPGATHERDQ:
-	case ZYDIS_MNEMONIC_VPGATHERQQ: case ZYDIS_MNEMONIC_VSCATTERDPD: case ZYDIS_MNEMONIC_VSCATTERQPD:
-	case ZYDIS_MNEMONIC_VPSCATTERDQ: case ZYDIS_MNEMONIC_VPSCATTERQQ:
+	case ZYDIS_MNEMONIC_VGATHERQPD:
+	case ZYDIS_MNEMONIC_VGATHERDPD:
+	case ZYDIS_MNEMONIC_VPGATHERDQ:
+	case ZYDIS_MNEMONIC_VPGATHERQQ:
+	case ZYDIS_MNEMONIC_VSCATTERDPD:
+	case ZYDIS_MNEMONIC_VSCATTERQPD:
+	case ZYDIS_MNEMONIC_VPSCATTERDQ:
+	case ZYDIS_MNEMONIC_VPSCATTERQQ:
 		g.esz = 8;
 		break;
 	default:
@@ -123,7 +134,8 @@ OP(op_gather)
 	cpu->cur = i;
 	soft_check_units(cpu, g.evex ? UNIT_EVEX : UNIT_AVX);
 	uint8_t *dst = cpu->st.xs.vec[g.dst];
-	if (g.evex ? (g.mask == 0 || (!g.scatter && g.dst == g.idx)) : (g.dst == g.idx || g.dst == g.mask || g.idx == g.mask))
+	if (g.evex ? (g.mask == 0 || (!g.scatter && g.dst == g.idx))
+		   : (g.dst == g.idx || g.dst == g.mask || g.idx == g.mask))
 		soft_ud(cpu);
 	if (!g.evex) /* mask elements are all ones or zeros from here on, also after a fault */
 		for (unsigned n = 0; n < g.count; n++)
@@ -133,7 +145,8 @@ OP(op_gather)
 			continue;
 		uint64_t la = element_la(cpu, i, &g, n);
 		if (g.scatter)
-			soft_store(cpu, la, g.esz, g.esz == 8 ? get_le64(dst + 8 * n) : get_le32(dst + 4 * n));
+			soft_store(cpu, la, g.esz,
+				   g.esz == 8 ? get_le64(dst + 8 * n) : get_le32(dst + 4 * n));
 		else if (g.esz == 8)
 			put_le64(dst + 8 * n, soft_ld64(cpu, la));
 		else
@@ -170,7 +183,8 @@ soft_decode_maskmov(struct dctx *d, bool mmx)
 	return DECODE_OK;
 }
 
-/* The image holds ST0-ST7, counted from TOP; MMX registers are the physical ones. With TOP 0 both are the same. */
+/* The image holds ST0-ST7, counted from TOP; MMX registers are the physical ones. With TOP 0 both are the
+ * same. */
 void
 soft_mmx_enter(struct soft_cpu *cpu)
 {
