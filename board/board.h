@@ -16,14 +16,20 @@
 struct engine_ops;
 struct board;
 
-enum board_end { BOARD_REBOOT = 0, BOARD_POWEROFF = 1, BOARD_HALT = 2, BOARD_TRIPLE_FAULT = 3, BOARD_ERROR = 4 };
+enum board_end {
+	BOARD_REBOOT = 0,
+	BOARD_POWEROFF = 1,
+	BOARD_HALT = 2,
+	BOARD_TRIPLE_FAULT = 3,
+	BOARD_ERROR = 4
+};
 
 enum board_console_kind { CONSOLE_NONE, CONSOLE_STDIO, CONSOLE_PATH /* a tty, pty or file */, CONSOLE_TCP };
 
 struct board_cfg {
-	const char *name;              /* of the VM */
+	const char *name; /* of the VM */
 	const struct engine_ops *engine;
-	uint64_t memory_bytes;         /* page multiple */
+	uint64_t memory_bytes; /* page multiple */
 	struct x86_topology topo;
 	struct {
 		const char *kernel, *initrd, *cmdline; /* paths; initrd and cmdline may be NULL */
@@ -34,9 +40,9 @@ struct board_cfg {
 	} com[4];
 	bool x2apic, hpet, mptable, strict_msr, acpi_tables;
 	bool rtc_localtime;
-	const char *uuid;              /* SMBIOS, or NULL: made from the name */
-	const char *trace;             /* debug.trace or NULL */
-	bool stats;                    /* print counters at the end */
+	const char *uuid;  /* SMBIOS, or NULL: made from the name */
+	const char *trace; /* debug.trace or NULL */
+	bool stats;	   /* print counters at the end */
 };
 
 /* Build everything and load the kernel. No guest instruction runs. Every failure of the caller's making
@@ -46,7 +52,7 @@ LH_MUST_CHECK struct board *board_create(const struct board_cfg *cfg, struct err
 enum board_end board_run(struct board *b);
 void board_destroy(struct board *b);
 
-void board_power_button(struct board *b); /* ACPI power button; async-signal-unsafe */
+void board_power_button(struct board *b);		 /* ACPI power button; async-signal-unsafe */
 void board_end_now(struct board *b, enum board_end end); /* board_run() returns soon with this */
 void board_nmi(struct board *b, unsigned cpu);
 

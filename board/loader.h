@@ -22,7 +22,7 @@ struct x86_state;
 enum { BOOT_HEAD_BYTES = 8192 };
 
 struct boot_file {
-	const char *key;  /* the configuration key that named it: "boot.kernel" */
+	const char *key; /* the configuration key that named it: "boot.kernel" */
 	const char *path;
 	int fd;
 	uint64_t size;
@@ -33,7 +33,7 @@ struct boot_file {
 struct boot_request {
 	struct gpmap *mem;
 	const struct e820 *map;
-	uint64_t rsdp_gpa; /* 0: no ACPI */
+	uint64_t rsdp_gpa;		       /* 0: no ACPI */
 	const char *kernel, *initrd, *cmdline; /* the last two may be NULL */
 };
 
@@ -41,7 +41,8 @@ struct boot_loader {
 	const char *name;
 	bool (*probe)(const struct boot_file *f);
 	/* *bsp is in reset state; set what differs. */
-	int (*load)(const struct boot_request *r, const struct boot_file *f, struct x86_state *bsp, struct err *err);
+	int (*load)(const struct boot_request *r, const struct boot_file *f, struct x86_state *bsp,
+		    struct err *err);
 };
 
 extern const struct boot_loader boot_loader_linux;
@@ -56,7 +57,7 @@ void boot_file_close(struct boot_file *f);
 int boot_file_error(const struct boot_file *f, struct err *err, const char *fmt, ...) LH_PRINTF(3, 4);
 /* Read [off, off + len) of the file into guest memory. */
 LH_MUST_CHECK int boot_file_load(const struct boot_file *f, uint64_t off, uint64_t len, struct gpmap *mem,
-    uint64_t gpa, struct err *err);
+				 uint64_t gpa, struct err *err);
 /* The end of the RAM that starts at 1 MiB, below the firmware's tables. */
 uint64_t boot_ram_end(const struct boot_request *r);
 /* Write to guest RAM that the loader knows to exist. */

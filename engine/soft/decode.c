@@ -552,6 +552,7 @@ enum {
 	S_LDMXCSR,
 	S_STMXCSR,
 	S_VMCALL,
+	S_VMMCALL,
 	S_CX16,
 	S_COUNT,
 };
@@ -559,19 +560,26 @@ static const struct {
 	soft_op_fn fn;
 	bool end;
 } singles[S_COUNT] = {
-    [S_NOP] = {op_nop, false},		[S_PAUSE] = {op_pause, false},	   [S_BSWAP] = {op_bswap, false},
-    [S_XLAT] = {op_xlat, false},	[S_LAHF] = {op_lahf, false},	   [S_SAHF] = {op_sahf, false},
-    [S_CX8] = {op_cmpxchg8b, false},	[S_SALC] = {op_salc, false},	   [S_FENCE] = {op_fence, false},
-    [S_MOVNTI] = {op_movnti, false},	[S_INTO] = {op_into, false},	   [S_BOUND] = {op_bound, false},
-    [S_CLI] = {op_cli, false},		[S_STI] = {op_sti, false},	   [S_HLT] = {op_hlt, true},
-    [S_CPUID] = {op_cpuid, false},	[S_RDTSC] = {op_rdtsc, false},	   [S_RDTSCP] = {op_rdtsc, false},
-    [S_RDPMC] = {op_rdpmc, false},	[S_RDPID] = {op_rdpid, false},	   [S_RDMSR] = {op_rdmsr, false},
-    [S_WRMSR] = {op_wrmsr, true},	[S_CLTS] = {op_clts, true},	   [S_LMSW] = {op_lmsw, true},
-    [S_SMSW] = {op_smsw, false},	[S_INVLPG] = {op_invlpg, true},	   [S_INVPCID] = {op_invpcid, true},
-    [S_WBINVD] = {op_wbinvd, false},	[S_SWAPGS] = {op_swapgs, false},   [S_MONITOR] = {op_monitor, false},
-    [S_MWAIT] = {op_mwait, true},	[S_ARPL] = {op_arpl, false},	   [S_XGETBV] = {op_xgetbv, false},
-    [S_XSETBV] = {op_xsetbv, true},	[S_LDMXCSR] = {op_ldmxcsr, false}, [S_STMXCSR] = {op_stmxcsr, false},
-    [S_VMCALL] = {op_hypercall, false}, [S_CX16] = {op_cmpxchg8b, false},
+    [S_NOP] = {op_nop, false},		[S_PAUSE] = {op_pause, false},
+    [S_BSWAP] = {op_bswap, false},	[S_XLAT] = {op_xlat, false},
+    [S_LAHF] = {op_lahf, false},	[S_SAHF] = {op_sahf, false},
+    [S_CX8] = {op_cmpxchg8b, false},	[S_SALC] = {op_salc, false},
+    [S_FENCE] = {op_fence, false},	[S_MOVNTI] = {op_movnti, false},
+    [S_INTO] = {op_into, false},	[S_BOUND] = {op_bound, false},
+    [S_CLI] = {op_cli, false},		[S_STI] = {op_sti, false},
+    [S_HLT] = {op_hlt, true},		[S_CPUID] = {op_cpuid, false},
+    [S_RDTSC] = {op_rdtsc, false},	[S_RDTSCP] = {op_rdtsc, false},
+    [S_RDPMC] = {op_rdpmc, false},	[S_RDPID] = {op_rdpid, false},
+    [S_RDMSR] = {op_rdmsr, false},	[S_WRMSR] = {op_wrmsr, true},
+    [S_CLTS] = {op_clts, true},		[S_LMSW] = {op_lmsw, true},
+    [S_SMSW] = {op_smsw, false},	[S_INVLPG] = {op_invlpg, true},
+    [S_INVPCID] = {op_invpcid, true},	[S_WBINVD] = {op_wbinvd, false},
+    [S_SWAPGS] = {op_swapgs, false},	[S_MONITOR] = {op_monitor, false},
+    [S_MWAIT] = {op_mwait, true},	[S_ARPL] = {op_arpl, false},
+    [S_XGETBV] = {op_xgetbv, false},	[S_XSETBV] = {op_xsetbv, true},
+    [S_LDMXCSR] = {op_ldmxcsr, false},	[S_STMXCSR] = {op_stmxcsr, false},
+    [S_VMCALL] = {op_hypercall, false}, [S_VMMCALL] = {op_hypercall, false},
+    [S_CX16] = {op_cmpxchg8b, false},
 };
 
 /* F3 90 with REX.B is XCHG R8, rAX after all. */
@@ -590,7 +598,7 @@ RULE(dec_single)
 	if (arg == S_PAUSE && (d->mode & MODE_CS) == MODE_64 && d->z->raw.rex.B)
 		return dec_xchg_r8(d);
 	enum soft_decode r = simple(d, singles[arg].fn, 0, singles[arg].end ? DECODE_END : DECODE_OK);
-	if (arg == S_RDTSCP)
+	if (arg == S_RDTSCP || arg == S_VMMCALL)
 		d->o->imm2 = 1;
 	if (arg == S_CX8)
 		d->o->size = 8;
@@ -962,7 +970,7 @@ static const struct rule rules[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
     M(MWAIT) = {dec_single, S_MWAIT},
     M(ARPL) = {dec_single, S_ARPL},
     M(VMCALL) = {dec_single, S_VMCALL},
-    M(VMMCALL) = {dec_single, S_VMCALL},
+    M(VMMCALL) = {dec_single, S_VMMCALL},
     M(SGDT) = {dec_sgdt, 0},
     M(SIDT) = {dec_sgdt, 1},
     M(LGDT) = {dec_lgdt, 0},

@@ -14,6 +14,8 @@ enum msr_rule {
 	MSR_MASKED,    /* #GP on bits outside `mask` */
 	MSR_READONLY,  /* reads `mask`; writes #GP */
 	MSR_IGNORE,    /* reads `mask`; writes dropped */
+	MSR_SPEC_CTRL, /* with CPUID only */
+	MSR_PRED_CMD,  /* with CPUID only; write-only */
 	MSR_EFER,
 	MSR_FS,
 	MSR_GS,
@@ -42,8 +44,8 @@ static const struct msr_row rows[] = {
     {0x00000017, 0x00000017, 0, MSR_READONLY, 0}, /* PLATFORM_ID */
     {0x0000003a, 0x0000003a, M(feature_control), MSR_MASKED, 1},
     {0x0000003b, 0x0000003b, 0, MSR_TSC_ADJUST, 0},
-    {0x00000048, 0x00000048, M(spec_ctrl), MSR_MASKED, 0x7},
-    {0x00000049, 0x00000049, 0, MSR_IGNORE, 0},		 /* PRED_CMD */
+    {0x00000048, 0x00000048, M(spec_ctrl), MSR_SPEC_CTRL, 0x7},
+    {0x00000049, 0x00000049, 0, MSR_PRED_CMD, 1},	 /* PRED_CMD */
     {0x00000079, 0x00000079, 0, MSR_IGNORE, 0},		 /* BIOS_UPDT_TRIG */
     {0x0000008b, 0x0000008b, 0, MSR_IGNORE, 0x01000065}, /* BIOS_SIGN_ID: a patch level */
     {0x000000ce, 0x000000ce, 0, MSR_READONLY, 0},	 /* PLATFORM_INFO */
@@ -69,7 +71,6 @@ static const struct msr_row rows[] = {
     {0x00000268, 0x0000026f, M(mtrr_fix[3]), MSR_MTRR_TYPES, 0},
     {0x00000277, 0x00000277, M(pat), MSR_PAT, 0},
     {0x000002ff, 0x000002ff, M(mtrr_def_type), MSR_MTRR_DEF, 0xcff},
-    {0x00000400, 0x0000041f, 0, MSR_IGNORE, 0}, /* MC banks beyond MCG_CAP's count */
     {0x00000da0, 0x00000da0, M(xss), MSR_MASKED, 0},
     {0xc0000080, 0xc0000080, M(efer), MSR_EFER, 0},
     {0xc0000081, 0xc0000081, M(star), MSR_PLAIN, 0},
@@ -132,6 +133,18 @@ unknown(struct soft_cpu *cpu, uint32_t msr, bool write, uint64_t v)
 		soft_gp(cpu, 0);
 }
 
+/* CPUID's words for speculation control: leaf 7 EDX, leaf 0x80000008 EBX. */
+static bool
+speculation_msr(struct soft_cpu *cpu, bool pred_cmd)
+{
+	uint32_t l7[4], e8[4];
+	x86_cpuid_query(cpu->cpuid, 7, 0, l7);
+	x86_cpuid_query(cpu->cpuid, 0x80000008, 0, e8);
+	if (pred_cmd)
+		return (l7[3] >> 26 & 1) || (e8[1] >> 12 & 1);
+	return (l7[3] & (1u << 26 | 1u << 27 | 1u << 31)) || (e8[1] & (1u << 14 | 1u << 15 | 1u << 24));
+}
+
 uint64_t
 soft_rdmsr(struct soft_cpu *cpu, uint32_t msr)
 {
@@ -151,6 +164,11 @@ soft_rdmsr(struct soft_cpu *cpu, uint32_t msr)
 	case MSR_READONLY:
 	case MSR_IGNORE:
 		return r->mask;
+	case MSR_SPEC_CTRL:
+	case MSR_PRED_CMD:
+		if (r->rule == MSR_PRED_CMD || !speculation_msr(cpu, false))
+			soft_gp(cpu, 0);
+		return *slot(cpu, r, msr);
 	case MSR_FS:
 		return cpu->st.seg[X86_FS].base;
 	case MSR_GS:
@@ -232,6 +250,14 @@ soft_wrmsr(struct soft_cpu *cpu, uint32_t msr, uint64_t v)
 	}
 	case MSR_CANONICAL:
 		if (!soft_canonical(cpu, v))
+			soft_gp(cpu, 0);
+		break;
+	case MSR_PRED_CMD:
+		if (!speculation_msr(cpu, true) || (v & ~r->mask))
+			soft_gp(cpu, 0);
+		return;
+	case MSR_SPEC_CTRL:
+		if (!speculation_msr(cpu, false) || (v & ~r->mask))
 			soft_gp(cpu, 0);
 		break;
 	case MSR_MASKED:

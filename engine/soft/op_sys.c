@@ -516,9 +516,25 @@ OP(op_mwait)
 	return soft_leave_after(cpu, i);
 }
 
-/* VMCALL, VMMCALL: no hypercall interface is announced. */
+/* KVM_HC_SEND_IPI to nobody reaches nobody; to a vCPU it is not offered (leaf 0x40000001 does not announce
+ * it). */
+static uint64_t
+hypercall(struct soft_cpu *cpu, uint64_t nr)
+{
+	enum { HC_SEND_IPI = 10 };
+	if (cpu->cpl != 0)
+		return (uint64_t)-1; /* EPERM */
+	if (nr == HC_SEND_IPI && (uint32_t)cpu->gpr[X86_RDX] > cpu->vm->maxcpus)
+		return 0;
+	return (uint64_t)-1000; /* KVM_ENOSYS */
+}
+
+/* VMCALL is Intel's and VMMCALL AMD's (imm2): the other vendor's is undefined. */
 OP(op_hypercall)
 {
 	cpu->cur = i;
-	soft_ud(cpu);
+	if (i->imm2 != x86_cpuid_is_amd(cpu->cpuid) || soft_is_real(cpu))
+		soft_ud(cpu);
+	cpu->gpr[X86_RAX] = hypercall(cpu, cpu->gpr[X86_RAX]);
+	DONE(cpu, i);
 }

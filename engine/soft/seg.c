@@ -257,8 +257,12 @@ soft_drop_inner_segs(struct soft_cpu *cpu)
 		struct x86_segment *s = &cpu->st.seg[segs[n]];
 		unsigned dpl = (s->attr & SEG_DPL) >> SEG_DPL_SHIFT;
 		bool conforming = (s->attr & 0x1c) == 0x1c;
-		if (!(s->attr & SEG_UNUSABLE) && !conforming && dpl < cpu->cpl)
+		if (!(s->attr & SEG_UNUSABLE) && !conforming && dpl < cpu->cpl) {
+			uint64_t base = s->base; /* stays: 64-bit code goes on using FS and GS by it */
 			load_null(cpu, segs[n], 0);
+			if (segs[n] >= X86_FS)
+				s->base = base;
+		}
 	}
 	soft_update_mode(cpu);
 }

@@ -125,7 +125,8 @@ same_x87(struct report *r, const struct x86_xstate *n, const struct x86_xstate *
 	return true;
 }
 
-/* Microcode that moves many bytes: where in them it is when it faults, and what it changed by then, is its own affair. */
+/* Microcode that moves many bytes: where in them it is when it faults, and what it changed by then, is its
+ * own affair. */
 static bool
 fault_in_microcode(const struct gen_case *c, const struct oracle_state *n)
 {
