@@ -466,16 +466,30 @@ const soft_op_fn soft_op_movx[2][2][4][4] = {
 					      (cpu->gpr[REG_RIPBASE] + (uint64_t)i->imm) & cpu->ip_mask, 1); \
 		return soft_goto_link(cpu, i, soft_next_rip(cpu, i), 0);                                     \
 	}
+/* clang-format off */
 DEF_COND(0)
 DEF_COND(1)
-DEF_COND(2) DEF_COND(3) DEF_COND(4) DEF_COND(5) DEF_COND(6) DEF_COND(7) DEF_COND(8) DEF_COND(9) DEF_COND(10)
-    DEF_COND(11) DEF_COND(12) DEF_COND(13) DEF_COND(14) DEF_COND(15)
+DEF_COND(2)
+DEF_COND(3)
+DEF_COND(4)
+DEF_COND(5)
+DEF_COND(6)
+DEF_COND(7)
+DEF_COND(8)
+DEF_COND(9)
+DEF_COND(10)
+DEF_COND(11)
+DEF_COND(12)
+DEF_COND(13)
+DEF_COND(14)
+DEF_COND(15)
+/* clang-format on */
 #define CC16(n)                                                                                         \
 	{                                                                                               \
 		n##0, n##1, n##2, n##3, n##4, n##5, n##6, n##7, n##8, n##9, n##10, n##11, n##12, n##13, \
 		    n##14, n##15                                                                        \
 	}
-	const soft_op_fn soft_op_jcc[16] = CC16(jcc_);
+const soft_op_fn soft_op_jcc[16] = CC16(jcc_);
 const soft_op_fn soft_op_setcc[16] = CC16(setcc_);
 #define CMOV_ROW(cc)                                                               \
 	{                                                                          \
