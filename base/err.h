@@ -9,12 +9,12 @@
 
 #include <stddef.h>
 
-#define LH_MUST_CHECK   __attribute__((warn_unused_result))
+#define LH_MUST_CHECK	__attribute__((warn_unused_result))
 #define LH_PRINTF(f, a) __attribute__((format(printf, f, a)))
 
 struct err {
-	int code;       /* positive errno value; 0 = no error */
-	char msg[512];  /* "WHERE: WHAT (HINT)", no newline */
+	int code;      /* positive errno value; 0 = no error */
+	char msg[512]; /* "WHERE: WHAT (HINT)", no newline */
 };
 
 /* Record an error. err may be NULL. Returns -code, for `return err_set(...)`. */

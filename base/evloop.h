@@ -21,7 +21,7 @@ void evloop_destroy(struct evloop *l);
 /* Watch fd (which stays the caller's). A descriptor that epoll refuses (EPERM: a regular file,
  * or /dev/null) gives NULL with err->code == EPERM; the caller reads it directly. */
 LH_MUST_CHECK struct ev_source *ev_add(struct evloop *l, int fd, uint32_t events, ev_fn fn, void *arg,
-    struct err *err);
+				       struct err *err);
 void ev_modify(struct ev_source *s, uint32_t events);
 
 /* After return on the loop's own thread, or after the callback in flight has ended when called from

@@ -28,10 +28,10 @@ struct log_ratelimit {
 	unsigned count, dropped;
 };
 void log_guest_rl(struct log_ratelimit *rl, const char *fmt, ...) LH_PRINTF(2, 3);
-#define log_guest(...)                                                                                       \
-	do {                                                                                                 \
-		static struct log_ratelimit rl_;                                                             \
-		log_guest_rl(&rl_, __VA_ARGS__);                                                             \
+#define log_guest(...)                           \
+	do {                                     \
+		static struct log_ratelimit rl_; \
+		log_guest_rl(&rl_, __VA_ARGS__); \
 	} while (0)
 
 #endif

@@ -8,16 +8,16 @@
 #include <stdint.h>
 #include <string.h>
 
-#define ARRAY_LEN(a)   (sizeof(a) / sizeof((a)[0]))
-#define BIT(n)         (1ull << (n))
-#define LIKELY(x)      __builtin_expect(!!(x), 1)
-#define UNLIKELY(x)    __builtin_expect(!!(x), 0)
-#define MIN(a, b)      ((a) < (b) ? (a) : (b))
-#define MAX(a, b)      ((a) > (b) ? (a) : (b))
-#define KIB            (1ull << 10)
-#define MIB            (1ull << 20)
-#define GIB            (1ull << 30)
-#define NSEC_PER_SEC   1000000000ull
+#define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
+#define BIT(n)	     (1ull << (n))
+#define LIKELY(x)    __builtin_expect(!!(x), 1)
+#define UNLIKELY(x)  __builtin_expect(!!(x), 0)
+#define MIN(a, b)    ((a) < (b) ? (a) : (b))
+#define MAX(a, b)    ((a) > (b) ? (a) : (b))
+#define KIB	     (1ull << 10)
+#define MIB	     (1ull << 20)
+#define GIB	     (1ull << 30)
+#define NSEC_PER_SEC 1000000000ull
 
 #define container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
 
@@ -56,11 +56,41 @@ mul_div_u64(uint64_t a, uint64_t b, uint64_t c)
 }
 
 /* Little-endian stores and loads at any alignment. */
-static inline void put_le16(void *p, uint16_t v) { memcpy(p, &v, 2); }
-static inline void put_le32(void *p, uint32_t v) { memcpy(p, &v, 4); }
-static inline void put_le64(void *p, uint64_t v) { memcpy(p, &v, 8); }
-static inline uint16_t get_le16(const void *p) { uint16_t v; memcpy(&v, p, 2); return v; }
-static inline uint32_t get_le32(const void *p) { uint32_t v; memcpy(&v, p, 4); return v; }
-static inline uint64_t get_le64(const void *p) { uint64_t v; memcpy(&v, p, 8); return v; }
+static inline void
+put_le16(void *p, uint16_t v)
+{
+	memcpy(p, &v, 2);
+}
+static inline void
+put_le32(void *p, uint32_t v)
+{
+	memcpy(p, &v, 4);
+}
+static inline void
+put_le64(void *p, uint64_t v)
+{
+	memcpy(p, &v, 8);
+}
+static inline uint16_t
+get_le16(const void *p)
+{
+	uint16_t v;
+	memcpy(&v, p, 2);
+	return v;
+}
+static inline uint32_t
+get_le32(const void *p)
+{
+	uint32_t v;
+	memcpy(&v, p, 4);
+	return v;
+}
+static inline uint64_t
+get_le64(const void *p)
+{
+	uint64_t v;
+	memcpy(&v, p, 8);
+	return v;
+}
 
 #endif

@@ -18,7 +18,7 @@ struct vm_clock;
 struct evloop;
 
 enum vm_clock_kind {
-	VM_CLOCK_HOST,   /* follows the host's monotonic clock while started */
+	VM_CLOCK_HOST,	 /* follows the host's monotonic clock while started */
 	VM_CLOCK_MANUAL, /* moves by vm_clock_advance() only: for tests */
 };
 
@@ -46,7 +46,8 @@ void vm_clock_set_wall_ns(struct vm_clock *c, int64_t wall_ns); /* manual clock 
  */
 uint64_t vm_clock_tsc(struct vm_clock *c);
 uint64_t vm_clock_tsc_offset(struct vm_clock *c);
-/* False: the host's TSC is not usable (not invariant) or the clock is manual; the TSC is then made from ns. */
+/* False: the host's TSC is not usable (not invariant) or the clock is manual; the TSC is then made from ns.
+ */
 bool vm_clock_tsc_is_host(const struct vm_clock *c);
 uint64_t vm_clock_tsc_khz(struct vm_clock *c);
 /* The clock time in ns at which vm_clock_tsc() reaches tsc (saturating; the past gives now or less). */
@@ -62,7 +63,8 @@ struct vm_timer {
 
 /* The timer's memory is the caller's; cancel it before it goes. */
 void vm_timer_init(struct vm_timer *t, struct vm_clock *c, void (*fn)(void *arg), void *arg);
-void vm_timer_set(struct vm_timer *t, uint64_t deadline_ns); /* (re)arm; a past deadline fires at once, on the loop */
+void vm_timer_set(struct vm_timer *t,
+		  uint64_t deadline_ns); /* (re)arm; a past deadline fires at once, on the loop */
 /*
  * Disarm. A callback that the loop has already taken may still run, or be running, after
  * the return (the same holds for vm_timer_set() moving a deadline): callbacks take their

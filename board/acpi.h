@@ -11,10 +11,10 @@
 #include "board/machine.h"
 
 struct acpi_image {
-	uint64_t gpa;         /* of tables; page-aligned */
-	struct fwbuf tables;  /* all but the RSDP, padded to pages; FACS in a page of its own at the end */
-	uint64_t facs_gpa;    /* the last page: ACPI NVS */
-	struct fwbuf rsdp;    /* 36 bytes, to be placed at MACHINE_TABLES_BASE */
+	uint64_t gpa;	     /* of tables; page-aligned */
+	struct fwbuf tables; /* all but the RSDP, padded to pages; FACS in a page of its own at the end */
+	uint64_t facs_gpa;   /* the last page: ACPI NVS */
+	struct fwbuf rsdp;   /* 36 bytes, to be placed at MACHINE_TABLES_BASE */
 };
 
 /* Build for tables that end at `top`. */

@@ -49,10 +49,20 @@ void aml_if_begin(struct aml *a);
 void aml_else_begin(struct aml *a);
 void aml_no_target(struct aml *a); /* an operator's absent target */
 enum {
-	AML_STORE = 0x70, AML_ADD = 0x72, AML_SUBTRACT = 0x74, AML_SHIFT_LEFT = 0x79, AML_AND = 0x7b, AML_OR = 0x7d,
-	AML_NOT = 0x80, AML_FIND_SET_RIGHT_BIT = 0x82, AML_LAND = 0x90, AML_LNOT = 0x92, AML_LEQUAL = 0x93,
+	AML_STORE = 0x70,
+	AML_ADD = 0x72,
+	AML_SUBTRACT = 0x74,
+	AML_SHIFT_LEFT = 0x79,
+	AML_AND = 0x7b,
+	AML_OR = 0x7d,
+	AML_NOT = 0x80,
+	AML_FIND_SET_RIGHT_BIT = 0x82,
+	AML_LAND = 0x90,
+	AML_LNOT = 0x92,
+	AML_LEQUAL = 0x93,
 	AML_RETURN = 0xa4,
-	AML_CREATE_DWORD_FIELD = 0x8a, AML_CREATE_WORD_FIELD = 0x8b, /* source, byte index, aml_path(name) */
+	AML_CREATE_DWORD_FIELD = 0x8a,
+	AML_CREATE_WORD_FIELD = 0x8b, /* source, byte index, aml_path(name) */
 };
 
 /* ---- resource descriptors (ACPI 6.4 ch. 6.4) ---- */

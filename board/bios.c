@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The BIOS's traces. No firmware runs here, but real-mode programs that are loaded directly count on vectors that
- * return, on a timer that ticks, and on the PICs where every BIOS puts them.
+ * The BIOS's traces. No firmware runs here, but real-mode programs that are loaded directly count on vectors
+ * that return, on a timer that ticks, and on the PICs where every BIOS puts them.
  */
 #include "board/bios.h"
 
@@ -15,17 +15,17 @@ enum { VECTOR_TIMER = 0x08, VECTOR_SLAVE = 0x70, VECTORS = 256, IRQS = 8 };
 
 /* Count the tick at 0040:006c, acknowledge, return. */
 static const uint8_t timer_code[] = {
-    0x50,				    /* push ax */
-    0x1e,				    /* push ds */
-    0x31, 0xc0,				    /* xor ax, ax */
-    0x8e, 0xd8,				    /* mov ds, ax */
-    0x83, 0x06, 0x6c, 0x04, 0x01,	    /* add word [0x46c], 1 */
-    0x83, 0x16, 0x6e, 0x04, 0x00,	    /* adc word [0x46e], 0 */
-    0xb0, 0x20,				    /* mov al, 0x20 */
-    0xe6, 0x20,				    /* out 0x20, al */
-    0x1f,				    /* pop ds */
-    0x58,				    /* pop ax */
-    0xcf,				    /* iret */
+    0x50,			  /* push ax */
+    0x1e,			  /* push ds */
+    0x31, 0xc0,			  /* xor ax, ax */
+    0x8e, 0xd8,			  /* mov ds, ax */
+    0x83, 0x06, 0x6c, 0x04, 0x01, /* add word [0x46c], 1 */
+    0x83, 0x16, 0x6e, 0x04, 0x00, /* adc word [0x46e], 0 */
+    0xb0, 0x20,			  /* mov al, 0x20 */
+    0xe6, 0x20,			  /* out 0x20, al */
+    0x1f,			  /* pop ds */
+    0x58,			  /* pop ax */
+    0xcf,			  /* iret */
 };
 static const uint8_t slave_code[] = {0x50, 0xb0, 0x20, 0xe6, 0xa0, 0xe6, 0x20, 0x58, 0xcf};
 static const uint8_t master_code[] = {0x50, 0xb0, 0x20, 0xe6, 0x20, 0x58, 0xcf};

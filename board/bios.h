@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What a PC's BIOS leaves in the first MiB for those who run without one: data area, interrupt vectors, stubs. */
+/* What a PC's BIOS leaves in the first MiB for those who run without one: data area, interrupt vectors,
+ * stubs. */
 #ifndef LHYVE_BOARD_BIOS_H
 #define LHYVE_BOARD_BIOS_H
 

@@ -144,6 +144,41 @@ load_memory(struct board *b, struct x86_state *bsp, struct err *err)
 
 /* ---- processors ---- */
 
+/*
+ * CPUID 0x15 and 0x16: the TSC as a ratio of the local APIC timer's clock, so that nobody has to measure it
+ * against the PIT, which fails on a busy host. Linux multiplies the crystal in kHz by the numerator in 32
+ * bits, which bounds it: take the best fraction below that, off by less than one in a million.
+ */
+static void
+add_clock_leaves(struct board *b, struct x86_cpuid *t)
+{
+	const uint32_t crystal_khz = LAPIC_TIMER_HZ / 1000, max = UINT32_MAX / crystal_khz;
+	uint64_t tsc_khz = vm_clock_tsc_khz(b->clock), best = UINT64_MAX;
+	struct x86_cpuid_leaf *basic = x86_cpuid_find(t, 0, 0, false);
+	struct x86_cpuid_leaf *ratio = x86_cpuid_find(t, 0x15, 0, true),
+			      *mhz = x86_cpuid_find(t, 0x16, 0, true);
+
+	if (basic == NULL || ratio == NULL || mhz == NULL)
+		return;
+	basic->eax = MAX(basic->eax, 0x16u);
+	ratio->ecx = LAPIC_TIMER_HZ;
+	for (uint32_t den = 1; den <= max; den++) {
+		uint64_t num = (tsc_khz * den + crystal_khz / 2) / crystal_khz, is, off;
+
+		if (num == 0 || num > max)
+			continue;
+		is = num * crystal_khz / den;
+		off = is > tsc_khz ? is - tsc_khz : tsc_khz - is;
+		if (off < best) {
+			best = off;
+			ratio->eax = den;
+			ratio->ebx = (uint32_t)num;
+		}
+	}
+	mhz->eax = mhz->ebx = (uint32_t)(tsc_khz / 1000);
+	mhz->ecx = 100;
+}
+
 static int
 make_cpus(struct board *b, const struct x86_state *bsp, struct err *err)
 {
@@ -160,6 +195,7 @@ make_cpus(struct board *b, const struct x86_state *bsp, struct err *err)
 	for (unsigned i = 0; i < cpus && ret == 0; i++) {
 		b->cpu_cpuid[i] = b->cpuid;
 		x86_cpuid_finish(&b->cpu_cpuid[i], &b->machine.topo, i, b->cfg.x2apic);
+		add_clock_leaves(b, &b->cpu_cpuid[i]);
 		ret = cpus_add(b->cpus, b->vm, i, &b->cpu_cpuid[i], i == 0 ? bsp : &ap, err);
 	}
 	return ret;

@@ -36,14 +36,15 @@ void cpus_set_lapic(struct cpus *c, struct lapic_set *lapic);
 
 /* Make vCPU n in the engine, in the state given. An ACT_WAIT_SIPI one waits for a start-up message. */
 LH_MUST_CHECK int cpus_add(struct cpus *c, struct engine_vm *vm, unsigned n, const struct x86_cpuid *cpuid,
-    const struct x86_state *s, struct err *err);
+			   const struct x86_state *s, struct err *err);
 LH_MUST_CHECK int cpus_start(struct cpus *c, struct err *err);
 
 /* Every vCPU leaves the guest and stays out: on return none runs. Calls nest. */
 void cpus_pause(struct cpus *c);
 void cpus_resume(struct cpus *c);
 
-/* No vCPU runs another guest instruction once it has seen this; does not wait. Any thread, vCPU threads too. */
+/* No vCPU runs another guest instruction once it has seen this; does not wait. Any thread, vCPU threads too.
+ */
 void cpus_request_stop(struct cpus *c);
 /* Stop and join all threads. */
 void cpus_stop(struct cpus *c);
@@ -51,6 +52,7 @@ void cpus_destroy(struct cpus *c);
 
 void cpus_nmi(struct cpus *c, unsigned n);
 /* Counters, one call each: exits by kind, then the engine's own. After cpus_stop(). */
-void cpus_stats(struct cpus *c, void (*fn)(void *arg, unsigned cpu, const char *name, uint64_t value), void *arg);
+void cpus_stats(struct cpus *c, void (*fn)(void *arg, unsigned cpu, const char *name, uint64_t value),
+		void *arg);
 
 #endif

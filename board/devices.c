@@ -434,7 +434,8 @@ make_pc_testdev(struct board *b, struct err *err)
 	if (!b->cfg.pc_testdev)
 		return 0;
 	for (unsigned i = 0; i < PCTEST_GSIS; i++) {
-		w.gsi[i] = i < LPC_ISA_SECOND ? lpc_isa_wire(b->lpc, i + LPC_ISA_SECOND) : lpc_gsi_wire(b->lpc);
+		w.gsi[i] =
+		    i < LPC_ISA_SECOND ? lpc_isa_wire(b->lpc, i + LPC_ISA_SECOND) : lpc_gsi_wire(b->lpc);
 		if (i >= LPC_ISA_SECOND)
 			w.gsi[i].line = i;
 	}
@@ -452,10 +453,8 @@ make_fwcfg(struct board *b, struct err *err)
 		unsigned key, bytes;
 		uint64_t val;
 	} fixed[] = {
-	    {FWCFG_RAM_SIZE, 8, b->cfg.memory_bytes},
-	    {FWCFG_NOGRAPHIC, 2, 1},
-	    {FWCFG_NB_CPUS, 2, b->machine.topo.cpus},
-	    {FWCFG_BOOT_MENU, 2, 0},
+	    {FWCFG_RAM_SIZE, 8, b->cfg.memory_bytes},	  {FWCFG_NOGRAPHIC, 2, 1},
+	    {FWCFG_NB_CPUS, 2, b->machine.topo.cpus},	  {FWCFG_BOOT_MENU, 2, 0},
 	    {FWCFG_MAX_CPUS, 2, b->machine.topo.maxcpus},
 	};
 	struct fwcfg *f;
@@ -507,8 +506,9 @@ assign_addresses(struct board *b, struct err *err)
 
 /* In an order in which each finds what it is wired to. */
 static int (*const makers[])(struct board *b, struct err *err) = {
-    make_lapic, make_ioapic, make_pic,	  make_resetctl, make_lpc,   make_pci,	       make_bridges,
-    make_hpet,	make_pit,    make_acpipm, make_rtc,	 make_uarts, make_fwcfg, make_pc_testdev, make_pci_testdevs, assign_addresses,
+    make_lapic,	  make_ioapic,	   make_pic,	      make_resetctl,	make_lpc, make_pci,
+    make_bridges, make_hpet,	   make_pit,	      make_acpipm,	make_rtc, make_uarts,
+    make_fwcfg,	  make_pc_testdev, make_pci_testdevs, assign_addresses,
 };
 
 int

@@ -52,13 +52,15 @@ check_header(struct elf *e, struct err *err)
 	l = e->is64 ? &layout64 : &layout32;
 	if (h[EI_DATA] != DATA_LSB || (h[EI_CLASS] != CLASS32 && h[EI_CLASS] != CLASS64) ||
 	    machine != (e->is64 ? EM_X86_64 : EM_386)) {
-		boot_file_error(f, err, "is an ELF file of another machine, %u (give one for i386 or x86-64)", machine);
+		boot_file_error(f, err, "is an ELF file of another machine, %u (give one for i386 or x86-64)",
+				machine);
 		return NULL;
 	}
 	if (get_le16(h + E_TYPE) != ET_EXEC) {
-		boot_file_error(f, err,
-				"is an ELF file of type %u, no kernel (give an executable that is linked to an address)",
-				get_le16(h + E_TYPE));
+		boot_file_error(
+		    f, err,
+		    "is an ELF file of type %u, no kernel (give an executable that is linked to an address)",
+		    get_le16(h + E_TYPE));
 		return NULL;
 	}
 	return l;
@@ -80,15 +82,18 @@ take_segment(struct elf *e, const struct layout *l, const uint8_t *ph, unsigned 
 	if (type != PT_LOAD && type != PT_NOTE)
 		return 0;
 	if (s.file_len != 0 && !range_fits(s.off, s.file_len, f->size))
-		return boot_file_error(f, err, "segment %u goes on to %#llx of %#llx bytes: cut off (copy it again)", n,
-				       (unsigned long long)(s.off + s.file_len), (unsigned long long)f->size);
+		return boot_file_error(
+		    f, err, "segment %u goes on to %#llx of %#llx bytes: cut off (copy it again)", n,
+		    (unsigned long long)(s.off + s.file_len), (unsigned long long)f->size);
 	if (type == PT_LOAD && s.file_len > s.mem_len)
-		return boot_file_error(f, err,
-				       "segment %u has more bytes in the file than in memory (a damaged file? copy it "
-				       "again)",
-				       n);
+		return boot_file_error(
+		    f, err,
+		    "segment %u has more bytes in the file than in memory (a damaged file? copy it "
+		    "again)",
+		    n);
 	if (type == PT_LOAD ? e->segments == ELF_SEGMENTS : e->notes == ELF_SEGMENTS)
-		return boot_file_error(f, err, "has more than %d segments of a kind (a damaged file? copy it again)",
+		return boot_file_error(f, err,
+				       "has more than %d segments of a kind (a damaged file? copy it again)",
 				       ELF_SEGMENTS);
 	if (type == PT_NOTE)
 		e->note[e->notes++] = s;
@@ -115,8 +120,9 @@ elf_parse(struct elf *e, const struct boot_file *f, struct err *err)
 	bytes = get_le16(f->head + l->phentsize);
 	count = get_le16(f->head + l->phnum);
 	if (bytes != l->ph_bytes || count == 0 || count == PN_XNUM)
-		return boot_file_error(f, err, "has %u program headers of %u bytes (a damaged file? copy it again)", count,
-				       bytes);
+		return boot_file_error(f, err,
+				       "has %u program headers of %u bytes (a damaged file? copy it again)",
+				       count, bytes);
 	if (!range_fits(at, (uint64_t)count * bytes, f->size))
 		return boot_file_error(f, err, "is cut off in the program headers (copy it again)");
 	for (unsigned i = 0; i < count && ret == 0; i++) {
@@ -144,8 +150,8 @@ elf_load(const struct elf *e, const struct boot_request *r, struct place *p, str
 		ret = place_claim(p, e->file, what, s->paddr, s->mem_len, err);
 	}
 	for (unsigned i = 0; i < e->segments && ret == 0; i++)
-		ret = boot_file_load(e->file, e->segment[i].off, e->segment[i].file_len, r->mem, e->segment[i].paddr,
-				     err);
+		ret = boot_file_load(e->file, e->segment[i].off, e->segment[i].file_len, r->mem,
+				     e->segment[i].paddr, err);
 	return ret;
 }
 
@@ -167,7 +173,8 @@ enum { NOTE_HEADER = 12 };
 
 /* Walks forward only, by at least a header a step. */
 static bool
-find_note(const uint8_t *p, uint64_t len, const char *owner, uint32_t type, const uint8_t **desc, uint32_t *desc_len)
+find_note(const uint8_t *p, uint64_t len, const char *owner, uint32_t type, const uint8_t **desc,
+	  uint32_t *desc_len)
 {
 	size_t owner_len = strlen(owner) + 1;
 	uint64_t at = 0;

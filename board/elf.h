@@ -34,12 +34,14 @@ bool elf_is(const struct boot_file *f);
 /* Headers and program headers into *e. */
 LH_MUST_CHECK int elf_parse(struct elf *e, const struct boot_file *f, struct err *err);
 /* Claim and load all segments. */
-LH_MUST_CHECK int elf_load(const struct elf *e, const struct boot_request *r, struct place *p, struct err *err);
-/* The physical address of a virtual one, as its segment is loaded; what no segment holds is taken as it is. */
+LH_MUST_CHECK int elf_load(const struct elf *e, const struct boot_request *r, struct place *p,
+			   struct err *err);
+/* The physical address of a virtual one, as its segment is loaded; what no segment holds is taken as it is.
+ */
 uint64_t elf_physical(const struct elf *e, uint64_t vaddr);
 
 /* The descriptor of a note: 1 found (*len bytes, at most `room`, in buf), 0 not there, or -errno. */
-LH_MUST_CHECK int elf_find_note(const struct elf *e, const char *owner, uint32_t type, void *buf, uint32_t room,
-    uint32_t *len, struct err *err);
+LH_MUST_CHECK int elf_find_note(const struct elf *e, const char *owner, uint32_t type, void *buf,
+				uint32_t room, uint32_t *len, struct err *err);
 
 #endif

@@ -83,7 +83,8 @@ board_firmware_memory(struct board *b, const struct acpi_image *acpi, struct err
 /*
  * The 8259s with the BIOS's vectors, everything but the timer masked; counter 0 of the 8254 running
  * at 18.2 Hz (Linux's decompressor waits for it to be loaded), counter 1 as for memory
- * refresh; the local APIC in virtual wire mode.
+ * refresh; the SCI's line, IRQ 9, level-triggered;
+ * the local APIC in virtual wire mode.
  */
 void
 board_firmware_devices(struct board *b)
@@ -92,10 +93,10 @@ board_firmware_devices(struct board *b)
 		uint16_t port;
 		uint8_t val;
 	} out[] = {
-	    {0x20, 0x11}, {0x21, 0x08}, {0x21, 0x04}, {0x21, 0x01}, {0x21, 0xfa}, /* master: vectors 08-0f */
-	    {0xa0, 0x11}, {0xa1, 0x70}, {0xa1, 0x02}, {0xa1, 0x01}, {0xa1, 0xff}, /* slave: 70-77 */
-	    {0x43, 0x36}, {0x40, 0x00}, {0x40, 0x00},				  /* square wave, 65536 */
-	    {0x43, 0x54}, {0x41, 0x12},
+	    {0x20, 0x11}, {0x21, 0x08}, {0x21, 0x04},  {0x21, 0x01}, {0x21, 0xfa}, /* master: vectors 08-0f */
+	    {0xa0, 0x11}, {0xa1, 0x70}, {0xa1, 0x02},  {0xa1, 0x01}, {0xa1, 0xff}, /* slave: 70-77 */
+	    {0x43, 0x36}, {0x40, 0x00}, {0x40, 0x00},				   /* square wave, 65536 */
+	    {0x43, 0x54}, {0x41, 0x12}, {0x4d1, 0x02},
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(out); i++)

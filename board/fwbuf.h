@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* A growable byte buffer in which firmware tables are built. Running out of memory is sticky: test `failed` once at the end. */
+/* A growable byte buffer in which firmware tables are built. Running out of memory is sticky: test `failed`
+ * once at the end. */
 #ifndef LHYVE_BOARD_FWBUF_H
 #define LHYVE_BOARD_FWBUF_H
 

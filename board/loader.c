@@ -176,7 +176,8 @@ load_module(const struct boot_request *r, struct place *p, uint64_t floor, const
 		return ret;
 	out->len = f.size;
 	if (!place_find(p, f.size, PAGE, floor, boot_ram_end(r), &out->gpa))
-		ret = boot_file_error(&f, err, "%llu bytes do not fit between %#llx and %#llx (give more memory.size)",
+		ret = boot_file_error(&f, err,
+				      "%llu bytes do not fit between %#llx and %#llx (give more memory.size)",
 				      (unsigned long long)f.size, (unsigned long long)floor,
 				      (unsigned long long)boot_ram_end(r));
 	else
@@ -186,8 +187,8 @@ load_module(const struct boot_request *r, struct place *p, uint64_t floor, const
 }
 
 int
-boot_modules_load(const struct boot_request *r, struct place *p, uint64_t floor, struct boot_loaded out[BOOT_MODULES],
-		  unsigned *count, struct err *err)
+boot_modules_load(const struct boot_request *r, struct place *p, uint64_t floor,
+		  struct boot_loaded out[BOOT_MODULES], unsigned *count, struct err *err)
 {
 	int ret = 0;
 
@@ -216,7 +217,8 @@ boot_find_room(const struct boot_request *r, struct place *p, uint64_t len, uint
 	if (place_find(p, len, PAGE, LOW_FLOOR, MACHINE_BASE_RAM_END, gpa) ||
 	    place_find(p, len, PAGE, MACHINE_HIGH_BASE, boot_ram_end(r), gpa))
 		return 0;
-	return err_set(err, ENOSPC, "memory.size: no room for %llu bytes that the kernel is handed (give more)",
+	return err_set(err, ENOSPC,
+		       "memory.size: no room for %llu bytes that the kernel is handed (give more)",
 		       (unsigned long long)len);
 }
 
@@ -245,8 +247,9 @@ boot_load(const struct boot_request *r, struct x86_state *bsp, struct err *err)
 		boot_file_close(&f);
 		return ret;
 	}
-	ret = boot_file_error(&f, err, "is no kernel that can be booted (give a Linux bzImage, as /boot/vmlinuz-* is, "
-				       "or an ELF or multiboot kernel)");
+	ret = boot_file_error(&f, err,
+			      "is no kernel that can be booted (give a Linux bzImage, as /boot/vmlinuz-* is, "
+			      "or an ELF or multiboot kernel)");
 	boot_file_close(&f);
 	return ret;
 }

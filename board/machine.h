@@ -39,7 +39,7 @@
 #define MACHINE_HPET_BASE     0xfed00000ull
 #define MACHINE_LAPIC_BASE    0xfee00000ull
 #define MACHINE_HIGH_RAM_BASE 0x100000000ull
-#define MACHINE_RAM_MIN       (4 * 1024 * 1024ull)
+#define MACHINE_RAM_MIN	      (4 * 1024 * 1024ull)
 
 enum {
 	MACHINE_PM_BASE = 0x600,
@@ -61,11 +61,11 @@ struct machine {
 	const char *name; /* of the VM */
 	const char *uuid; /* text form, or NULL: made from the name */
 	struct x86_topology topo;
-	const uint32_t *apic_ids; /* topo.cpus of them */
+	const uint32_t *apic_ids;	      /* topo.cpus of them */
 	uint32_t cpu_signature, cpu_features; /* CPUID 1 EAX, EDX */
-	uint64_t low_ram, high_ram; /* bytes from 0 and from 4 GiB */
+	uint64_t low_ram, high_ram;	      /* bytes from 0 and from 4 GiB */
 	struct pci_window mmio64;
-	unsigned coms;              /* bit n: COM n+1 exists */
+	unsigned coms; /* bit n: COM n+1 exists */
 	bool hpet;
 	uint32_t hpet_block_id;
 };
@@ -84,8 +84,10 @@ struct e820 {
 	struct e820_entry entry[16];
 };
 
-/* Split memory_bytes over the hole; fill low_ram, high_ram and mmio64. phys_bits: of a guest-physical address. */
-LH_MUST_CHECK int machine_layout(struct machine *m, uint64_t memory_bytes, unsigned phys_bits, struct err *err);
+/* Split memory_bytes over the hole; fill low_ram, high_ram and mmio64. phys_bits: of a guest-physical
+ * address. */
+LH_MUST_CHECK int machine_layout(struct machine *m, uint64_t memory_bytes, unsigned phys_bits,
+				 struct err *err);
 
 struct acpi_image;
 /* acpi may be NULL. */

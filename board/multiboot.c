@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Multiboot Specification 0.6.96: a header in the kernel's first 8 KiB, found by its magic; the kernel loaded as
- * the header's address fields say, else as an ELF file; entered in 32-bit protected mode with EAX 0x2badb002 and
- * EBX at the boot information. Modules are boot.initrd and boot.module.N, page-aligned behind the kernel.
+ * Multiboot Specification 0.6.96: a header in the kernel's first 8 KiB, found by its magic; the kernel loaded
+ * as the header's address fields say, else as an ELF file; entered in 32-bit protected mode with EAX
+ * 0x2badb002 and EBX at the boot information. Modules are boot.initrd and boot.module.N, page-aligned behind
+ * the kernel.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -45,7 +46,13 @@ enum {
 	INFO_LOADER_NAME = 64,
 	INFO_BYTES = 128,
 };
-enum { HAVE_MEMORY = 1 << 0, HAVE_CMDLINE = 1 << 2, HAVE_MODS = 1 << 3, HAVE_MMAP = 1 << 6, HAVE_NAME = 1 << 9 };
+enum {
+	HAVE_MEMORY = 1 << 0,
+	HAVE_CMDLINE = 1 << 2,
+	HAVE_MODS = 1 << 3,
+	HAVE_MMAP = 1 << 6,
+	HAVE_NAME = 1 << 9
+};
 enum { MOD_BYTES = 16, MMAP_BYTES = 24 };
 
 /* The header's offset, or -1: the first place in 8 KiB, at a multiple of 4, whose three words sum to 0. */
@@ -72,8 +79,8 @@ multiboot_probe(const struct boot_file *f)
 
 /* The header's own address fields ("a.out kludge"). */
 static int
-load_by_header(const struct boot_request *r, const struct boot_file *f, size_t at, struct place *p, uint64_t *entry,
-	       struct err *err)
+load_by_header(const struct boot_request *r, const struct boot_file *f, size_t at, struct place *p,
+	       uint64_t *entry, struct err *err)
 {
 	const uint8_t *h = f->head + at;
 	uint64_t header, load, load_end, bss_end, off, len;
@@ -87,34 +94,39 @@ load_by_header(const struct boot_request *r, const struct boot_file *f, size_t a
 	bss_end = get_le32(h + HDR_BSS_END);
 	*entry = get_le32(h + HDR_ENTRY);
 	if (load > header || header - load > at)
-		return boot_file_error(f, err,
-				       "the multiboot header at %#llx cannot be loaded from %#llx on (a damaged file? "
-				       "copy it again)",
-				       (unsigned long long)header, (unsigned long long)load);
+		return boot_file_error(
+		    f, err,
+		    "the multiboot header at %#llx cannot be loaded from %#llx on (a damaged file? "
+		    "copy it again)",
+		    (unsigned long long)header, (unsigned long long)load);
 	off = at - (header - load);
 	if (load_end != 0 && load_end < load)
-		return boot_file_error(f, err, "the multiboot header ends its data before it begins (copy it again)");
+		return boot_file_error(f, err,
+				       "the multiboot header ends its data before it begins (copy it again)");
 	len = load_end != 0 ? load_end - load : f->size - off;
 	if (!range_fits(off, len, f->size))
 		return boot_file_error(f, err, "is cut off: %#llx of %#llx bytes are there (copy it again)",
 				       (unsigned long long)f->size, (unsigned long long)(off + len));
 	if (bss_end != 0 && bss_end < load + len)
-		return boot_file_error(f, err, "the multiboot header ends its bss before its data (copy it again)");
+		return boot_file_error(f, err,
+				       "the multiboot header ends its bss before its data (copy it again)");
 	ret = place_claim(p, f, "the kernel", load, bss_end != 0 ? bss_end - load : len, err);
 	return ret != 0 ? ret : boot_file_load(f, off, len, r->mem, load, err);
 }
 
 /* An ELF file of either class; 64-bit ones are entered in 32-bit mode all the same. */
 static int
-load_by_elf(const struct boot_request *r, const struct boot_file *f, struct place *p, uint64_t *entry, struct err *err)
+load_by_elf(const struct boot_request *r, const struct boot_file *f, struct place *p, uint64_t *entry,
+	    struct err *err)
 {
 	struct elf *e;
 	int ret;
 
 	if (!elf_is(f))
-		return boot_file_error(f, err,
-				       "has a multiboot header with no addresses and is no ELF file (a damaged file? "
-				       "copy it again)");
+		return boot_file_error(
+		    f, err,
+		    "has a multiboot header with no addresses and is no ELF file (a damaged file? "
+		    "copy it again)");
 	e = malloc(sizeof(*e));
 	if (e == NULL)
 		return boot_file_error(f, err, "no memory to load it");
@@ -147,7 +159,8 @@ pack_put(struct pack *k, const void *data, size_t n)
 	return at;
 }
 
-/* By convention the command line begins with the kernel's name; the host's folders are not the guest's business. */
+/* By convention the command line begins with the kernel's name; the host's folders are not the guest's
+ * business. */
 static const char *
 program_name(const struct boot_request *r)
 {
@@ -211,7 +224,8 @@ put_memory_map(struct pack *k, uint8_t *info, const struct boot_request *r)
 static size_t
 pack_size(const struct boot_request *r, const struct boot_loaded *m, unsigned count)
 {
-	size_t n = INFO_BYTES + MMAP_BYTES * ARRAY_LEN(r->map->entry) + MOD_BYTES * BOOT_MODULES + ENTRY_GDT_BYTES + 64;
+	size_t n = INFO_BYTES + MMAP_BYTES * ARRAY_LEN(r->map->entry) + MOD_BYTES * BOOT_MODULES +
+		   ENTRY_GDT_BYTES + 64;
 
 	n += strlen(program_name(r)) + (r->cmdline != NULL ? strlen(r->cmdline) : 0) + 2 + 8;
 	for (unsigned i = 0; i < count; i++)
@@ -221,7 +235,8 @@ pack_size(const struct boot_request *r, const struct boot_loaded *m, unsigned co
 
 /* Modules, information, GDT. */
 static int
-hand_over(const struct boot_request *r, struct place *p, uint64_t entry, struct x86_state *bsp, struct err *err)
+hand_over(const struct boot_request *r, struct place *p, uint64_t entry, struct x86_state *bsp,
+	  struct err *err)
 {
 	uint64_t floor = MAX(place_end(p, boot_ram_end(r)), (uint64_t)MACHINE_HIGH_BASE);
 	struct boot_loaded module[BOOT_MODULES];
@@ -257,7 +272,8 @@ hand_over(const struct boot_request *r, struct place *p, uint64_t entry, struct 
 }
 
 static int
-multiboot_load(const struct boot_request *r, const struct boot_file *f, struct x86_state *bsp, struct err *err)
+multiboot_load(const struct boot_request *r, const struct boot_file *f, struct x86_state *bsp,
+	       struct err *err)
 {
 	size_t at = (size_t)find_header(f);
 	uint32_t flags = get_le32(f->head + at + HDR_FLAGS);
@@ -268,16 +284,19 @@ multiboot_load(const struct boot_request *r, const struct boot_file *f, struct x
 
 	/* A video mode is a wish ("if available"); nothing here has one. */
 	if (unknown != 0)
-		return boot_file_error(f, err, "wants multiboot features %#x that nobody knows (a damaged file? copy it "
-					       "again)",
-				       unknown);
+		return boot_file_error(
+		    f, err,
+		    "wants multiboot features %#x that nobody knows (a damaged file? copy it "
+		    "again)",
+		    unknown);
 	place_init(&p, r->map);
 	if ((flags & HAS_ADDRESSES) != 0)
 		ret = load_by_header(r, f, at, &p, &entry, err);
 	else
 		ret = load_by_elf(r, f, &p, &entry, err);
 	if (ret == 0 && entry > UINT32_MAX)
-		ret = boot_file_error(f, err, "begins at %#llx, beyond what 32-bit code reaches (link it lower)",
+		ret = boot_file_error(f, err,
+				      "begins at %#llx, beyond what 32-bit code reaches (link it lower)",
 				      (unsigned long long)entry);
 	return ret != 0 ? ret : hand_over(r, &p, entry, bsp, err);
 }

@@ -43,24 +43,27 @@ enter(struct place *p, uint64_t gpa, uint64_t end)
 }
 
 int
-place_claim(struct place *p, const struct boot_file *f, const char *what, uint64_t gpa, uint64_t len, struct err *err)
+place_claim(struct place *p, const struct boot_file *f, const char *what, uint64_t gpa, uint64_t len,
+	    struct err *err)
 {
 	const struct place_range *other;
 
 	if (len == 0)
 		return 0;
 	if (gpa + len < gpa || !is_ram(p->map, gpa, len))
-		return boot_file_error(f, err, "%s, %#llx bytes at %#llx, is outside memory (give more memory.size)",
+		return boot_file_error(f, err,
+				       "%s, %#llx bytes at %#llx, is outside memory (give more memory.size)",
 				       what, (unsigned long long)len, (unsigned long long)gpa);
 	other = taken(p, gpa, gpa + len);
 	if (other != NULL)
-		return boot_file_error(f, err,
-				       "%s, %#llx bytes at %#llx, overlaps what is loaded at %#llx (a damaged file? "
-				       "copy it again)",
-				       what, (unsigned long long)len, (unsigned long long)gpa,
-				       (unsigned long long)other->gpa);
+		return boot_file_error(
+		    f, err,
+		    "%s, %#llx bytes at %#llx, overlaps what is loaded at %#llx (a damaged file? "
+		    "copy it again)",
+		    what, (unsigned long long)len, (unsigned long long)gpa, (unsigned long long)other->gpa);
 	if (p->count == PLACE_RANGES)
-		return boot_file_error(f, err, "has more than %d parts (a damaged file? copy it again)", PLACE_RANGES);
+		return boot_file_error(f, err, "has more than %d parts (a damaged file? copy it again)",
+				       PLACE_RANGES);
 	enter(p, gpa, gpa + len);
 	return 0;
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * PVH: an ELF kernel whose note (owner "Xen", type 18) gives a 32-bit physical entry point, entered in protected
- * mode with EBX at a struct hvm_start_info (Xen's docs/misc/pvh.pandoc and public/arch-x86/hvm/start_info.h). Linux
- * and FreeBSD have one. Plain ELF kernels are here as well: what they need is a part of this.
+ * PVH: an ELF kernel whose note (owner "Xen", type 18) gives a 32-bit physical entry point, entered in
+ * protected mode with EBX at a struct hvm_start_info (Xen's docs/misc/pvh.pandoc and
+ * public/arch-x86/hvm/start_info.h). Linux and FreeBSD have one. Plain ELF kernels are here as well: what
+ * they need is a part of this.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -68,7 +69,8 @@ put_text(const struct pack *k, uint8_t *bytes, size_t *at, const char *s)
 }
 
 static void
-fill(const struct pack *k, uint8_t *bytes, const struct boot_request *r, const struct boot_loaded *m, unsigned count)
+fill(const struct pack *k, uint8_t *bytes, const struct boot_request *r, const struct boot_loaded *m,
+     unsigned count)
 {
 	size_t text = k->text;
 
@@ -126,7 +128,8 @@ check_entry(const struct boot_file *f, uint64_t entry, uint64_t limit, struct er
 {
 	if (entry <= limit)
 		return 0;
-	return boot_file_error(f, err, "begins at %#llx, beyond 4 GiB (link it lower)", (unsigned long long)entry);
+	return boot_file_error(f, err, "begins at %#llx, beyond 4 GiB (link it lower)",
+			       (unsigned long long)entry);
 }
 
 /* ---- PVH ---- */
@@ -142,7 +145,8 @@ find_entry(const struct elf *e, uint64_t *entry, struct err *err)
 	if (ret != 1)
 		return ret;
 	if (len < 4)
-		return boot_file_error(e->file, err, "its PVH note has %u bytes (a damaged file? copy it again)", len);
+		return boot_file_error(e->file, err,
+				       "its PVH note has %u bytes (a damaged file? copy it again)", len);
 	*entry = get_le64(desc);
 	return 1;
 }
@@ -203,8 +207,8 @@ elf_probe(const struct boot_file *f)
 }
 
 /*
- * A 32-bit one is entered as PVH's are, a 64-bit one in long mode over 4 GiB one to one. What it is told comes in
- * PVH's form: EBX or RBX.
+ * A 32-bit one is entered as PVH's are, a 64-bit one in long mode over 4 GiB one to one. What it is told
+ * comes in PVH's form: EBX or RBX.
  */
 static int
 enter_plain(const struct boot_request *r, const struct elf *e, struct x86_state *bsp, struct err *err)

@@ -16,12 +16,12 @@
 struct device_ops {
 	const char *type; /* stable model name, used in snapshots: "uart16550" */
 	void (*destroy)(void *dev);
-	void (*reset)(void *dev);                 /* power-on state; any time, VM paused */
-	void (*start)(void *dev);                 /* may be NULL: arm timers, watch descriptors */
-	void (*stop)(void *dev);                  /* may be NULL: after return no callback runs */
-	const struct field_table *state;          /* may be NULL: no state */
-	void *(*st)(void *dev);                   /* the struct that `state` describes */
-	void (*pre_save)(void *dev);              /* may be NULL: bring st up to date */
+	void (*reset)(void *dev);		      /* power-on state; any time, VM paused */
+	void (*start)(void *dev);		      /* may be NULL: arm timers, watch descriptors */
+	void (*stop)(void *dev);		      /* may be NULL: after return no callback runs */
+	const struct field_table *state;	      /* may be NULL: no state */
+	void *(*st)(void *dev);			      /* the struct that `state` describes */
+	void (*pre_save)(void *dev);		      /* may be NULL: bring st up to date */
 	int (*post_load)(void *dev, struct err *err); /* may be NULL: check st, rebuild derived */
 };
 

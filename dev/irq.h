@@ -7,7 +7,8 @@
 #include <stddef.h>
 
 struct irq_wire {
-	void (*set)(void *ctx, unsigned line, bool level); /* called with the device's lock held; takes only later locks */
+	void (*set)(void *ctx, unsigned line,
+		    bool level); /* called with the device's lock held; takes only later locks */
 	void *ctx;
 	unsigned line;
 };

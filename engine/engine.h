@@ -21,18 +21,19 @@ struct engine_vm;
 struct engine_vcpu;
 
 enum vm_exit_kind {
-	VM_EXIT_INTR,       /* kicked, or an interrupt window opened as asked for */
-	VM_EXIT_IO,         /* port access; for reads fill u.io.data before the next run */
-	VM_EXIT_MMIO,       /* outside RAM; for reads fill u.mmio.data before the next run */
-	VM_EXIT_RDMSR,      /* an MSR of the board's (APIC): fill u.msr.val or set u.msr.fault */
-	VM_EXIT_WRMSR,      /* may set u.msr.fault: #GP(0) */
-	VM_EXIT_CR8,        /* CR8 written: u.cr8 */
-	VM_EXIT_CR8_READ,   /* CR8 read: fill u.cr8 before the next run */
-	VM_EXIT_HLT,        /* HLT (or MWAIT) ended with no event; state.activity stays HALTED until inject or set_state */
-	VM_EXIT_PAUSE,      /* spinning: yield if vCPUs outnumber processors */
-	VM_EXIT_SHUTDOWN,   /* triple fault */
-	VM_EXIT_DEBUG,      /* host debugger */
-	VM_EXIT_UNSUPPORTED,/* the engine cannot go on: text in u.why (instruction and address) */
+	VM_EXIT_INTR,	  /* kicked, or an interrupt window opened as asked for */
+	VM_EXIT_IO,	  /* port access; for reads fill u.io.data before the next run */
+	VM_EXIT_MMIO,	  /* outside RAM; for reads fill u.mmio.data before the next run */
+	VM_EXIT_RDMSR,	  /* an MSR of the board's (APIC): fill u.msr.val or set u.msr.fault */
+	VM_EXIT_WRMSR,	  /* may set u.msr.fault: #GP(0) */
+	VM_EXIT_CR8,	  /* CR8 written: u.cr8 */
+	VM_EXIT_CR8_READ, /* CR8 read: fill u.cr8 before the next run */
+	VM_EXIT_HLT,	  /* HLT (or MWAIT) ended with no event; state.activity stays HALTED until inject or
+			     set_state */
+	VM_EXIT_PAUSE,	  /* spinning: yield if vCPUs outnumber processors */
+	VM_EXIT_SHUTDOWN, /* triple fault */
+	VM_EXIT_DEBUG,	  /* host debugger */
+	VM_EXIT_UNSUPPORTED, /* the engine cannot go on: text in u.why (instruction and address) */
 };
 
 struct vm_exit {
@@ -76,7 +77,7 @@ struct engine_ops {
 	/* Which CPUID features the engine can give on this host: host leaves, filtered. */
 	void (*cpuid_filter)(struct x86_cpuid *table);
 	struct engine_vcpu *(*vcpu_create)(struct engine_vm *vm, unsigned id, const struct x86_cpuid *cpuid,
-	    struct err *err);
+					   struct err *err);
 	void (*vcpu_destroy)(struct engine_vcpu *v);
 	/* Run until an exit. *x holds the last exit on entry (with the caller's answer in it). */
 	void (*run)(struct engine_vcpu *v, struct vm_exit *x);
@@ -91,7 +92,8 @@ struct engine_ops {
 	void (*inject_intr)(struct engine_vcpu *v, uint8_t vector);
 	void (*inject_nmi)(struct engine_vcpu *v); /* latched until deliverable */
 	/* Named counters for statistics: calls fn for each. */
-	void (*stats)(struct engine_vcpu *v, void (*fn)(void *arg, const char *name, uint64_t value), void *arg);
+	void (*stats)(struct engine_vcpu *v, void (*fn)(void *arg, const char *name, uint64_t value),
+		      void *arg);
 };
 
 extern const struct engine_ops engine_soft;

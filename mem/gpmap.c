@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Memory objects on memfd, and the guest-physical map: a sorted array that changes only while no vCPU runs. */
+/* Memory objects on memfd, and the guest-physical map: a sorted array that changes only while no vCPU runs.
+ */
 #define _GNU_SOURCE
 #include "mem/gpmap.h"
 #include <errno.h>
@@ -34,14 +35,15 @@ memobj_create(const char *name, uint64_t size, struct err *err)
 	m->size = size;
 	m->fd = memfd_create(name, MFD_CLOEXEC);
 	if (m->fd < 0 || size > INT64_MAX || ftruncate(m->fd, (off_t)size) != 0) {
-		err_set(err, errno, "memory: %s, %llu MiB: %s", name, (unsigned long long)(size / MIB), strerror(errno));
+		err_set(err, errno, "memory: %s, %llu MiB: %s", name, (unsigned long long)(size / MIB),
+			strerror(errno));
 		goto fail;
 	}
 	m->hva = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, m->fd, 0);
 	if (m->hva == MAP_FAILED) {
 		m->hva = NULL;
 		err_set(err, errno, "memory: %s, %llu MiB: %s (ask for less with memory.size)", name,
-		    (unsigned long long)(size / MIB), strerror(errno));
+			(unsigned long long)(size / MIB), strerror(errno));
 		goto fail;
 	}
 	return m;
@@ -102,23 +104,31 @@ gpmap_destroy(struct gpmap *g)
 }
 
 int
-gpmap_map(struct gpmap *g, uint64_t gpa, uint64_t len, struct memobj *obj, uint64_t off, enum gm_kind kind, struct err *err)
+gpmap_map(struct gpmap *g, uint64_t gpa, uint64_t len, struct memobj *obj, uint64_t off, enum gm_kind kind,
+	  struct err *err)
 {
 	size_t at = 0;
-	if (len == 0 || ((gpa | len | off) & (PAGE - 1)) || !range_fits(off, len, obj->size) || gpa + len < gpa)
-		return err_set(err, EINVAL, "memory map: bad range %#llx+%#llx", (unsigned long long)gpa, (unsigned long long)len);
+	if (len == 0 || ((gpa | len | off) & (PAGE - 1)) || !range_fits(off, len, obj->size) ||
+	    gpa + len < gpa)
+		return err_set(err, EINVAL, "memory map: bad range %#llx+%#llx", (unsigned long long)gpa,
+			       (unsigned long long)len);
 	while (at < g->count && g->r[at].gpa + g->r[at].len <= gpa)
 		at++;
 	if (at < g->count && g->r[at].gpa < gpa + len)
 		return err_set(err, EEXIST, "memory map: %#llx+%#llx overlaps %#llx", (unsigned long long)gpa,
-		    (unsigned long long)len, (unsigned long long)g->r[at].gpa);
+			       (unsigned long long)len, (unsigned long long)g->r[at].gpa);
 	struct gm_range *n = realloc(g->r, (g->count + 1) * sizeof(*n));
 	if (n == NULL)
 		return err_set(err, ENOMEM, "memory map: no memory");
 	g->r = n;
 	memmove(&n[at + 1], &n[at], (g->count - at) * sizeof(*n));
-	n[at] = (struct gm_range){ .gpa = gpa, .len = len, .obj = obj, .off = off, .kind = kind,
-		.hva = (uint8_t *)obj->hva + off, .first_page = g->pages };
+	n[at] = (struct gm_range){.gpa = gpa,
+				  .len = len,
+				  .obj = obj,
+				  .off = off,
+				  .kind = kind,
+				  .hva = (uint8_t *)obj->hva + off,
+				  .first_page = g->pages};
 	g->count++;
 	g->pages += len / PAGE;
 	return 0;

@@ -32,8 +32,8 @@ struct gm_range {
 	struct memobj *obj;
 	uint64_t off; /* of gpa in obj */
 	enum gm_kind kind;
-	uint8_t *hva;            /* of gpa */
-	uint64_t first_page;     /* dense number of this range's first page: index for per-page tables */
+	uint8_t *hva;	     /* of gpa */
+	uint64_t first_page; /* dense number of this range's first page: index for per-page tables */
 };
 
 LH_MUST_CHECK struct gpmap *gpmap_create(struct err *err);
@@ -41,13 +41,13 @@ void gpmap_destroy(struct gpmap *g);
 
 /* Place obj[off, off + len) at gpa. Fails on overlap or misalignment. */
 LH_MUST_CHECK int gpmap_map(struct gpmap *g, uint64_t gpa, uint64_t len, struct memobj *obj, uint64_t off,
-    enum gm_kind kind, struct err *err);
+			    enum gm_kind kind, struct err *err);
 
 /* The range that holds gpa, or NULL (device or nothing). */
 const struct gm_range *gpmap_find(const struct gpmap *g, uint64_t gpa);
 size_t gpmap_count(const struct gpmap *g);
 const struct gm_range *gpmap_get(const struct gpmap *g, size_t i); /* in order of gpa */
-uint64_t gpmap_pages(const struct gpmap *g);                       /* pages of all ranges */
+uint64_t gpmap_pages(const struct gpmap *g);			   /* pages of all ranges */
 
 /*
  * Copy between host and guest memory. Whole length inside RAM/ROM or nothing is

@@ -88,6 +88,15 @@ def end_group(process):
         pass
 
 
+running = set()  # processes whose groups must not outlive us
+
+
+def stop(signum, _frame):
+    for process in list(running):
+        end_group(process)
+    os._exit(128 + signum)
+
+
 def run_one(test, args):
     result = Result(test["name"])
     command = list(test["cmd"])
@@ -98,6 +107,7 @@ def run_one(test, args):
     process = subprocess.Popen(command, cwd=test["workdir"] or None, env=environment(test, args),
                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                text=True, errors="replace", start_new_session=True)
+    running.add(process)
     complaint = None
     try:
         result.output, _ = process.communicate(timeout=limit)
@@ -106,6 +116,7 @@ def run_one(test, args):
         result.output, _ = process.communicate()
         complaint = f"hangs: ended after {limit} s"
     end_group(process)  # whatever it left behind
+    running.discard(process)
     result.seconds = time.monotonic() - start
     if test["protocol"] == "tap":
         stream = parse_tap(result.output, result)
@@ -123,6 +134,11 @@ def run_one(test, args):
     return result
 
 
+def wanted_sanitized(suites, sanitizer):
+    """Guests are slow under a sanitizer: of the boots, those that say which sanitizer they are for."""
+    return "boot" not in suites or f"boot-{sanitizer}" in suites
+
+
 def chosen(args):
     listing = subprocess.run(["meson", "introspect", args.build, "--tests"], capture_output=True, text=True)
     if listing.returncode != 0:
@@ -133,6 +149,8 @@ def chosen(args):
         if args.suite and args.suite not in suites:
             continue
         if not args.suite and not args.only and (suites & {"fuzz"} or ("long" in suites and not args.long)):
+            continue
+        if args.sanitizer and not args.suite and not args.only and not wanted_sanitized(suites, args.sanitizer):
             continue
         if args.only and not any(re.search(o, test["name"]) for o in args.only):
             continue
@@ -151,6 +169,8 @@ def main():
     parser.add_argument("-v", "--verbose", action="store_true", help="print every test's output")
     args = parser.parse_args()
 
+    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(signum, stop)
     tests = chosen(args)
     lock = threading.Lock()
     results = []

@@ -33,7 +33,7 @@ struct config_key {
 	uint64_t min, max;   /* CONFIG_INT and CONFIG_SIZE; both 0: no limits */
 	const char *choices; /* CONFIG_CHOICE: "auto|kvm|soft" */
 	const char *only;    /* the words (a|b) that this version can give; others are refused with a line
-	                      * that says so. NULL: all. "": none, the feature is not there yet */
+			      * that says so. NULL: all. "": none, the feature is not there yet */
 	const char *help;    /* one line */
 	const char *alias;   /* bhyve_config(5)'s flat name where it differs, or NULL */
 };
@@ -55,7 +55,7 @@ void config_destroy(struct config *c);
 
 /* Set a key; the last one wins. `where` says who asks ("-m 3Q", "vm.conf:12") and opens the error's text. */
 LH_MUST_CHECK int config_set(struct config *c, const char *where, const char *name, const char *value,
-    struct err *err);
+			     struct err *err);
 /* "name=value" as -o takes it; a bare name is name=true. */
 LH_MUST_CHECK int config_assign(struct config *c, const char *where, const char *assignment, struct err *err);
 /* A file of bhyve_config(5): lines of name=value, blank lines, # comments. */

@@ -86,7 +86,8 @@ set_slot(void *arg, const char *name, const char *value)
 	if (strcmp(value, "pci-testdev") != 0)
 		return check_bridge(bus, slot, fn, name, value, to->err);
 	if (bus != 0 || fn != 0 || slot == 0 || slot >= 31)
-		return err_set(to->err, ENOTSUP, "%s: %s fits into 0:1:0 to 0:30:0 (-s 5,%s)", name, value, value);
+		return err_set(to->err, ENOTSUP, "%s: %s fits into 0:1:0 to 0:30:0 (-s 5,%s)", name, value,
+			       value);
 	to->b->pci_testdev |= 1u << slot;
 	return 0;
 }
@@ -107,7 +108,8 @@ add_module(void *arg, const char *name, const char *value)
 	for (; at > 0 && m[at - 1].number > number; at--)
 		m[at] = m[at - 1];
 	if (at > 0 && m[at - 1].number == number)
-		return err_set(to->err, EEXIST, "%s: this number is taken (leading zeroes do not count)", name);
+		return err_set(to->err, EEXIST, "%s: this number is taken (leading zeroes do not count)",
+			       name);
 	m[at] = (struct board_module){.number = number, .path = value};
 	to->b->boot.modules++;
 	return 0;
@@ -128,7 +130,8 @@ add_module_text(void *arg, const char *name, const char *value)
 			return 0;
 		}
 	}
-	return err_set(to->err, EINVAL, "%s: there is no such module (set boot.module.%u.path)", name, number);
+	return err_set(to->err, EINVAL, "%s: there is no such module (set boot.module.%u.path)", name,
+		       number);
 }
 
 static int

@@ -10,14 +10,15 @@ struct config;
 
 enum options_action {
 	OPTIONS_RUN,
-	OPTIONS_HELP,    /* -h, --help */
+	OPTIONS_HELP,	 /* -h, --help */
 	OPTIONS_VERSION, /* --version */
-	OPTIONS_SCHEMA,  /* --schema */
+	OPTIONS_SCHEMA,	 /* --schema */
 	OPTIONS_DEVICES, /* -s help, -l help */
 };
 
 /* Parse argv into c. 0 and *action, or -errno and one line in err. */
-LH_MUST_CHECK int options_parse(int argc, char **argv, struct config *c, enum options_action *action, struct err *err);
+LH_MUST_CHECK int options_parse(int argc, char **argv, struct config *c, enum options_action *action,
+				struct err *err);
 void options_print_usage(FILE *out);
 void options_print_devices(FILE *out);
 

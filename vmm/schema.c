@@ -86,7 +86,7 @@ const struct config_key config_schema[] = {
 
 	{ .name = "log.level", .type = CONFIG_CHOICE, .def = "warn", .choices = "error|warn|info|debug",
 	  .help = "what is logged on standard error; info adds what the guest does wrong" },
-	{ .name = "debug.trace", .type = CONFIG_PATH, .help = "file for a line an instruction" },
+	{ .name = "debug.trace", .type = CONFIG_PATH, .only = "", .help = "a line an instruction into a file" },
 	{ .name = "debug.stats", .type = CONFIG_BOOL, .def = "false", .help = "print counters when the VM ends" },
 	{ .name = "config.dump", .type = CONFIG_BOOL, .def = "false", .help = "print the resolved tree and exit" },
 };

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* CPUID tables: reading the host's, topology and hypervisor leaves, lookup (SDM vol. 2, CPUID; APM vol. 3, appendix E). */
+/* CPUID tables: reading the host's, topology and hypervisor leaves, lookup (SDM vol. 2, CPUID; APM vol. 3,
+ * appendix E). */
 #include "x86/cpuid.h"
 #include <cpuid.h>
 #include <string.h>
@@ -16,7 +17,7 @@ x86_cpuid_find(struct x86_cpuid *t, uint32_t leaf, uint32_t subleaf, bool add)
 	if (!add || t->count == X86_CPUID_MAX)
 		return NULL;
 	struct x86_cpuid_leaf *l = &t->leaf[t->count++];
-	*l = (struct x86_cpuid_leaf){ .leaf = leaf, .subleaf = subleaf };
+	*l = (struct x86_cpuid_leaf){.leaf = leaf, .subleaf = subleaf};
 	return l;
 }
 
@@ -27,7 +28,7 @@ add_host(struct x86_cpuid *t, uint32_t leaf, uint32_t sub, bool has_sub)
 	if (t->count == X86_CPUID_MAX)
 		return NULL;
 	l = &t->leaf[t->count++];
-	*l = (struct x86_cpuid_leaf){ .leaf = leaf, .subleaf = sub, .has_subleaf = has_sub };
+	*l = (struct x86_cpuid_leaf){.leaf = leaf, .subleaf = sub, .has_subleaf = has_sub};
 	__cpuid_count(leaf, sub, l->eax, l->ebx, l->ecx, l->edx);
 	return l;
 }
@@ -114,7 +115,8 @@ uint32_t
 x86_apic_id(const struct x86_topology *p, unsigned cpu)
 {
 	unsigned tb = bits_for(p->threads), cb = bits_for(p->cores);
-	unsigned thread = cpu % p->threads, core = cpu / p->threads % p->cores, socket = cpu / p->threads / p->cores;
+	unsigned thread = cpu % p->threads, core = cpu / p->threads % p->cores,
+		 socket = cpu / p->threads / p->cores;
 	return socket << (tb + cb) | core << tb | thread;
 }
 
@@ -135,15 +137,16 @@ finish_extended_topology(struct x86_cpuid *t, const struct x86_topology *p, uint
 {
 	unsigned tb = bits_for(p->threads), cb = bits_for(p->cores);
 	const struct x86_cpuid_leaf rows[] = {
-		{ 0xb, 0, true, tb, p->threads, 1 << 8 | 0, id },
-		{ 0xb, 1, true, tb + cb, p->cores * p->threads, 2 << 8 | 1, id },
-		{ 0xb, 2, true, 0, 0, 2, id },
+	    {0xb, 0, true, tb, p->threads, 1 << 8 | 0, id},
+	    {0xb, 1, true, tb + cb, p->cores * p->threads, 2 << 8 | 1, id},
+	    {0xb, 2, true, 0, 0, 2, id},
 	};
 	for (unsigned n = 0; n < ARRAY_LEN(rows) && t->count < X86_CPUID_MAX; n++)
 		t->leaf[t->count++] = rows[n];
 }
 
-/* Cache leaves: how many logical processors share each level (bits 25:14), cores a package (31:26, leaf 4). */
+/* Cache leaves: how many logical processors share each level (bits 25:14), cores a package (31:26, leaf 4).
+ */
 static void
 finish_caches(struct x86_cpuid *t, const struct x86_topology *p)
 {

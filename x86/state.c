@@ -7,12 +7,13 @@ static void
 reset_segments(struct x86_state *s)
 {
 	for (unsigned n = 0; n < X86_NSEG; n++)
-		s->seg[n] = (struct x86_segment){ .limit = 0xffff, .attr = 0x93 };
-	s->seg[X86_CS] = (struct x86_segment){ .sel = 0xf000, .base = 0xffff0000, .limit = 0xffff, .attr = 0x9b };
+		s->seg[n] = (struct x86_segment){.limit = 0xffff, .attr = 0x93};
+	s->seg[X86_CS] =
+	    (struct x86_segment){.sel = 0xf000, .base = 0xffff0000, .limit = 0xffff, .attr = 0x9b};
 	s->seg[X86_LDTR].attr = 0x82;
 	s->seg[X86_TR].attr = 0x8b;
-	s->gdtr = (struct x86_dtable){ .limit = 0xffff };
-	s->idtr = (struct x86_dtable){ .limit = 0xffff };
+	s->gdtr = (struct x86_dtable){.limit = 0xffff};
+	s->idtr = (struct x86_dtable){.limit = 0xffff};
 }
 
 void
@@ -45,7 +46,7 @@ x86_state_reset(struct x86_state *s)
 	x86_state_init(s);
 	s->xcr0 = 1;
 	s->msr.pat = 0x0007040600070406;
-	s->msr.misc_enable = 1; /* fast strings */
+	s->msr.misc_enable = 1;	  /* fast strings */
 	s->msr.hwcr = 1ull << 24; /* AMD: the TSC counts at the P0 frequency */
 	s->xs.mxcsr = 0x1f80;
 	s->xs.fx[0] = 0x7f; /* FCW 037F: what FNINIT sets; reset's 0040 is seen by nobody */

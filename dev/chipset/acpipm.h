@@ -19,23 +19,23 @@ struct io_bus;
 struct vm_clock;
 
 enum {
-	ACPIPM_LEN = 0x80,      /* of the block at PMBASE */
-	ACPIPM_PM1_EVT = 0x00,  /* 4 bytes */
-	ACPIPM_PM1_CNT = 0x04,  /* 2 bytes */
-	ACPIPM_PM_TMR = 0x08,   /* 4 bytes, 32-bit counter */
-	ACPIPM_GPE0 = 0x20,     /* 16 bytes: 8 status, 8 enable */
+	ACPIPM_LEN = 0x80,     /* of the block at PMBASE */
+	ACPIPM_PM1_EVT = 0x00, /* 4 bytes */
+	ACPIPM_PM1_CNT = 0x04, /* 2 bytes */
+	ACPIPM_PM_TMR = 0x08,  /* 4 bytes, 32-bit counter */
+	ACPIPM_GPE0 = 0x20,    /* 16 bytes: 8 status, 8 enable */
 	ACPIPM_GPE0_LEN = 16,
 	ACPIPM_APM_PORT = 0xb2, /* 2 ports: command, status */
 	ACPIPM_ACPI_ENABLE = 2, /* commands */
 	ACPIPM_ACPI_DISABLE = 3,
-	ACPIPM_SLP_TYP_S5 = 7,  /* as the ICH9 has it */
+	ACPIPM_SLP_TYP_S5 = 7, /* as the ICH9 has it */
 };
 
 #define ACPIPM_TIMER_HZ 3579545u
 
 struct acpipm_wires {
 	struct vm_clock *clock;
-	struct irq_wire sci;        /* level */
+	struct irq_wire sci;	     /* level */
 	void (*poweroff)(void *ctx); /* S5 was entered. No lock held */
 	void *ctx;
 };

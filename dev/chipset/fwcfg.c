@@ -15,7 +15,12 @@
 #include "mem/gpmap.h"
 
 enum { PORT_SELECT = 0x510, PORT_BYTES = 2, PORT_DMA = 0x514, DMA_BYTES = 8 };
-enum { ID_TRADITIONAL = 1 << 0, ID_DMA = 1 << 1, NOTHING_SELECTED = 0xffff, KEYS = FWCFG_FILE_FIRST + FWCFG_FILES };
+enum {
+	ID_TRADITIONAL = 1 << 0,
+	ID_DMA = 1 << 1,
+	NOTHING_SELECTED = 0xffff,
+	KEYS = FWCFG_FILE_FIRST + FWCFG_FILES
+};
 enum { KEY_WRITE = 1 << 14 };
 enum { DMA_ERROR = 1 << 0, DMA_READ = 1 << 1, DMA_SKIP = 1 << 2, DMA_SELECT = 1 << 3, DMA_WRITE = 1 << 4 };
 enum { DIR_ENTRY = 64, DMA_CHUNK = 4096 };
@@ -23,7 +28,7 @@ enum { DIR_ENTRY = 64, DMA_CHUNK = 4096 };
 struct fwcfg_state {
 	uint16_t selected;
 	uint8_t pad[2];
-	uint32_t offset;  /* in the selected item */
+	uint32_t offset;   /* in the selected item */
 	uint32_t dma_high; /* what was written to 0x514 */
 };
 
@@ -113,7 +118,8 @@ struct request {
 	uint64_t address;
 };
 
-/* Copies no more than the item has; the rest of the guest's buffer becomes zero, and what lies outside RAM ends it. */
+/* Copies no more than the item has; the rest of the guest's buffer becomes zero, and what lies outside RAM
+ * ends it. */
 static bool
 transfer_in(struct fwcfg *f, const struct request *q)
 {
@@ -208,7 +214,8 @@ dma_write(void *dev, uint64_t off, unsigned size, uint64_t val)
 int
 fwcfg_map(struct fwcfg *f, struct io_bus *pio, struct err *err)
 {
-	const struct io_region ports = {"fwcfg", PORT_SELECT, PORT_BYTES, IO_W1 | IO_W2, port_read, port_write, f};
+	const struct io_region ports = {"fwcfg",   PORT_SELECT, PORT_BYTES, IO_W1 | IO_W2,
+					port_read, port_write,	f};
 	const struct io_region dma = {"fwcfg dma", PORT_DMA, DMA_BYTES, IO_ANY, dma_read, dma_write, f};
 	int ret = io_bus_add(pio, &ports, err);
 

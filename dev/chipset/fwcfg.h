@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * QEMU's firmware configuration device (docs/specs/fw_cfg), as firmware and test guests read it: a 16-bit selector
- * at 0x510, a data port at 0x511 that reads the selected item byte by byte, and a DMA interface at 0x514-0x51b
- * (big-endian; the write of the low half starts a transfer).
+ * QEMU's firmware configuration device (docs/specs/fw_cfg), as firmware and test guests read it: a 16-bit
+ * selector at 0x510, a data port at 0x511 that reads the selected item byte by byte, and a DMA interface at
+ * 0x514-0x51b (big-endian; the write of the low half starts a transfer).
  *
  * Items are given before the guest runs and never change: the caller's bytes are copied.
  *
@@ -43,6 +43,7 @@ LH_MUST_CHECK int fwcfg_map(struct fwcfg *f, struct io_bus *pio, struct err *err
 LH_MUST_CHECK int fwcfg_add(struct fwcfg *f, unsigned key, const void *data, size_t len, struct err *err);
 LH_MUST_CHECK int fwcfg_add_int(struct fwcfg *f, unsigned key, uint64_t val, unsigned bytes, struct err *err);
 /* A named one; the directory lists it. */
-LH_MUST_CHECK int fwcfg_add_file(struct fwcfg *f, const char *name, const void *data, size_t len, struct err *err);
+LH_MUST_CHECK int fwcfg_add_file(struct fwcfg *f, const char *name, const void *data, size_t len,
+				 struct err *err);
 
 #endif

@@ -23,28 +23,28 @@ struct io_bus;
 struct vm_clock;
 
 #define HPET_DEFAULT_BASE 0xfed00000u
-#define HPET_LEN          0x400u
-#define HPET_PERIOD_FS    69841279u /* 14.318180 MHz */
-#define HPET_TIMERS_MAX   24 /* as many as fit in its 1 KiB */
-#define HPET_ROUTE_CAP    0x00f00000u /* IOAPIC pins 20-23 (ICH9) */
+#define HPET_LEN	  0x400u
+#define HPET_PERIOD_FS	  69841279u   /* 14.318180 MHz */
+#define HPET_TIMERS_MAX	  24	      /* as many as fit in its 1 KiB */
+#define HPET_ROUTE_CAP	  0x00f00000u /* IOAPIC pins 20-23 (ICH9) */
 
 struct hpet_cfg {
-	uint64_t base;      /* 0: HPET_DEFAULT_BASE */
+	uint64_t base;	    /* 0: HPET_DEFAULT_BASE */
 	unsigned timers;    /* 3..24; 0: 3 */
 	uint32_t route_cap; /* IOAPIC pins that any timer may use; 0: HPET_ROUTE_CAP */
-	bool msi;           /* comparators can send messages (FSB delivery) */
+	bool msi;	    /* comparators can send messages (FSB delivery) */
 };
 
 struct hpet_wires {
 	struct vm_clock *clock;
 	struct irq_wire irq0, irq8; /* ISA IRQ 0 and 8: the PIT's and RTC's, or timers 0 and 1 */
-	struct irq_wire gsi;        /* set(ctx, pin, level) for any IOAPIC pin; its `line` is not used */
+	struct irq_wire gsi;	    /* set(ctx, pin, level) for any IOAPIC pin; its `line` is not used */
 	void (*msi)(void *ctx, uint64_t addr, uint32_t data); /* lapic_msi_wire() */
 	void *msi_ctx;
 };
 
 LH_MUST_CHECK struct hpet *hpet_create(const struct hpet_cfg *cfg, const struct hpet_wires *w,
-    struct err *err);
+				       struct err *err);
 extern const struct device_ops hpet_device_ops;
 LH_MUST_CHECK int hpet_map(struct hpet *h, struct io_bus *mmio, struct err *err);
 

@@ -17,7 +17,7 @@
 struct ioapic;
 struct io_bus;
 
-#define IOAPIC_PINS         24
+#define IOAPIC_PINS	    24
 #define IOAPIC_DEFAULT_BASE 0xfec00000u
 
 struct ioapic_cfg {
@@ -32,7 +32,7 @@ struct ioapic_wires {
 };
 
 LH_MUST_CHECK struct ioapic *ioapic_create(const struct ioapic_cfg *cfg, const struct ioapic_wires *w,
-    struct err *err);
+					   struct err *err);
 extern const struct device_ops ioapic_device_ops;
 LH_MUST_CHECK int ioapic_map(struct ioapic *io, struct io_bus *mmio, struct err *err);
 

@@ -31,10 +31,10 @@ struct lapic_cpu_ops {
 };
 
 struct lapic_cfg {
-	unsigned cpus;       /* APICs made; more may be added up to maxcpus later */
+	unsigned cpus;		  /* APICs made; more may be added up to maxcpus later */
 	const uint32_t *apic_ids; /* one a vCPU; NULL: id = number */
-	bool x2apic;         /* x2APIC offered by CPUID */
-	uint8_t maxphyaddr;  /* physical address bits of CPUID: higher ones in IA32_APIC_BASE are #GP; 0: 52 */
+	bool x2apic;		  /* x2APIC offered by CPUID */
+	uint8_t maxphyaddr; /* physical address bits of CPUID: higher ones in IA32_APIC_BASE are #GP; 0: 52 */
 };
 
 struct lapic_wires {
@@ -43,14 +43,15 @@ struct lapic_wires {
 	void *cpu_ctx;
 	void (*eoi)(void *ctx, uint8_t vector); /* broadcast of a level-triggered EOI: to the IOAPICs */
 	void *eoi_ctx;
-	int (*extint_ack)(void *ctx);           /* INTA cycle to the PIC: vector */
+	int (*extint_ack)(void *ctx); /* INTA cycle to the PIC: vector */
 	void *extint_ctx;
 };
 
 LH_MUST_CHECK struct lapic_set *lapic_create(const struct lapic_cfg *cfg, const struct lapic_wires *w,
-    struct err *err);
+					     struct err *err);
 extern const struct device_ops lapic_device_ops; /* dev = struct lapic_set * (all APICs): life, no state */
-/* State of one APIC: dev = lapic_cpu_device(). Add one device a vCPU after the set's; destroy does nothing. */
+/* State of one APIC: dev = lapic_cpu_device(). Add one device a vCPU after the set's; destroy does nothing.
+ */
 extern const struct device_ops lapic_cpu_device_ops;
 void *lapic_cpu_device(struct lapic_set *s, unsigned cpu);
 
@@ -60,7 +61,8 @@ void *lapic_cpu_device(struct lapic_set *s, unsigned cpu);
  */
 void lapic_virtual_wire(struct lapic_set *s);
 
-/* Page at IA32_APIC_BASE; off 0..0xfff. Access by vCPU `cpu`; false: not enabled there (falls through to the bus). */
+/* Page at IA32_APIC_BASE; off 0..0xfff. Access by vCPU `cpu`; false: not enabled there (falls through to the
+ * bus). */
 bool lapic_mmio_read(struct lapic_set *s, unsigned cpu, uint64_t gpa, unsigned size, uint64_t *val);
 bool lapic_mmio_write(struct lapic_set *s, unsigned cpu, uint64_t gpa, unsigned size, uint64_t val);
 
@@ -75,7 +77,8 @@ bool lapic_msr_owned(uint32_t msr);
  */
 enum { LAPIC_NONE = -1, LAPIC_EXTINT = 256 };
 int lapic_pending(struct lapic_set *s, unsigned cpu);
-/* Accept the pending interrupt: IRR to ISR (or an INTA cycle to the PIC). The vector, or -1 if it went away. */
+/* Accept the pending interrupt: IRR to ISR (or an INTA cycle to the PIC). The vector, or -1 if it went away.
+ */
 int lapic_accept(struct lapic_set *s, unsigned cpu);
 
 /* CR8 of vCPU `cpu` (task priority class, 0..15). */
@@ -99,7 +102,8 @@ void lapic_msi_wire(void *set, uint64_t addr, uint32_t data); /* the same, as hp
  * A bus message (IOAPIC): dest, logical, delivery mode 0..7, vector, level-triggered.
  * True when at least one APIC took it.
  */
-bool lapic_message(struct lapic_set *s, uint32_t dest, bool logical, unsigned mode, uint8_t vector, bool level);
+bool lapic_message(struct lapic_set *s, uint32_t dest, bool logical, unsigned mode, uint8_t vector,
+		   bool level);
 /* The same, as ioapic_wires.message. */
 bool lapic_message_wire(void *set, uint32_t dest, bool logical, unsigned mode, uint8_t vector, bool level);
 

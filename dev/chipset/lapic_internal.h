@@ -16,24 +16,44 @@
 
 /* Register numbers: MMIO offset / 16, MSR - 0x800. */
 enum {
-	R_ID = 0x02, R_VERSION = 0x03, R_TPR = 0x08, R_APR = 0x09, R_PPR = 0x0a, R_EOI = 0x0b, R_RRD = 0x0c,
-	R_LDR = 0x0d, R_DFR = 0x0e, R_SVR = 0x0f, R_ISR = 0x10, R_TMR = 0x18, R_IRR = 0x20, R_ESR = 0x28,
-	R_LVT_CMCI = 0x2f, R_ICR = 0x30, R_ICR_HIGH = 0x31, R_LVT_TIMER = 0x32, R_LVT_ERROR = 0x37,
-	R_TIMER_INIT = 0x38, R_TIMER_CURRENT = 0x39, R_TIMER_DIVIDE = 0x3e, R_SELF_IPI = 0x3f, R_COUNT = 0x40,
+	R_ID = 0x02,
+	R_VERSION = 0x03,
+	R_TPR = 0x08,
+	R_APR = 0x09,
+	R_PPR = 0x0a,
+	R_EOI = 0x0b,
+	R_RRD = 0x0c,
+	R_LDR = 0x0d,
+	R_DFR = 0x0e,
+	R_SVR = 0x0f,
+	R_ISR = 0x10,
+	R_TMR = 0x18,
+	R_IRR = 0x20,
+	R_ESR = 0x28,
+	R_LVT_CMCI = 0x2f,
+	R_ICR = 0x30,
+	R_ICR_HIGH = 0x31,
+	R_LVT_TIMER = 0x32,
+	R_LVT_ERROR = 0x37,
+	R_TIMER_INIT = 0x38,
+	R_TIMER_CURRENT = 0x39,
+	R_TIMER_DIVIDE = 0x3e,
+	R_SELF_IPI = 0x3f,
+	R_COUNT = 0x40,
 };
 
 enum lvt_index { LVT_CMCI, LVT_TIMER, LVT_THERMAL, LVT_PERF, LVT_LINT0, LVT_LINT1, LVT_ERROR, LVT_COUNT };
 
-#define MSR_APIC_BASE    0x1bu
+#define MSR_APIC_BASE	 0x1bu
 #define MSR_TSC_DEADLINE 0x6e0u
-#define MSR_X2APIC       0x800u
+#define MSR_X2APIC	 0x800u
 
-#define BASE_BSP    BIT(8)
-#define BASE_EXTD   BIT(10)
-#define BASE_EN     BIT(11)
-#define BASE_ADDR   0x000ffffffffff000ull
+#define BASE_BSP  BIT(8)
+#define BASE_EXTD BIT(10)
+#define BASE_EN	  BIT(11)
+#define BASE_ADDR 0x000ffffffffff000ull
 
-#define SVR_ENABLE      0x100u
+#define SVR_ENABLE	 0x100u
 #define SVR_EOI_SUPPRESS 0x1000u
 
 #define LVT_MASKED     0x10000u
@@ -43,14 +63,20 @@ enum lvt_index { LVT_CMCI, LVT_TIMER, LVT_THERMAL, LVT_PERF, LVT_LINT0, LVT_LINT
 enum { ESR_SEND_VECTOR = 1 << 5, ESR_RECV_VECTOR = 1 << 6, ESR_REGISTER = 1 << 7 };
 
 enum delivery_mode {
-	DM_FIXED = 0, DM_LOWEST = 1, DM_SMI = 2, DM_NMI = 4, DM_INIT = 5, DM_SIPI = 6, DM_EXTINT = 7,
+	DM_FIXED = 0,
+	DM_LOWEST = 1,
+	DM_SMI = 2,
+	DM_NMI = 4,
+	DM_INIT = 5,
+	DM_SIPI = 6,
+	DM_EXTINT = 7,
 };
 
 struct lapic_st {
 	uint64_t apic_base;
-	uint64_t icr;             /* as the x2APIC sees it: destination in the high half */
-	uint64_t tsc_deadline;    /* guest TSC; 0: not armed */
-	uint64_t tsc_adjust;      /* guest TSC - vm_clock_tsc() */
+	uint64_t icr;		  /* as the x2APIC sees it: destination in the high half */
+	uint64_t tsc_deadline;	  /* guest TSC; 0: not armed */
+	uint64_t tsc_adjust;	  /* guest TSC - vm_clock_tsc() */
 	uint64_t timer_anchor_ns; /* when timer_left was the current count */
 	uint32_t timer_init, timer_left, timer_divide;
 	uint32_t tpr, ldr, dfr, svr;
@@ -65,13 +91,13 @@ struct lapic_st {
 
 struct lapic {
 	/* Read without the lock: written under it. */
-	_Atomic int pending;        /* lapic_pending()'s answer */
+	_Atomic int pending;	    /* lapic_pending()'s answer */
 	_Atomic uint64_t mmio_base; /* of the register page; UINT64_MAX: not mapped */
 	struct lapic_set *set;
 	unsigned cpu;
 	uint32_t id;
 	pthread_mutex_t lock; /* everything below */
-	bool started;         /* the timer may be armed */
+	bool started;	      /* the timer may be armed */
 	struct vm_timer timer;
 	struct lapic_st st;
 };
@@ -86,19 +112,25 @@ struct lapic_set {
 	unsigned cpus;
 	uint64_t base_reserved; /* bits of IA32_APIC_BASE that are #GP */
 	struct lapic **apic;
-	struct id_entry *by_id;    /* sorted */
+	struct id_entry *by_id;	   /* sorted */
 	_Atomic unsigned rotation; /* lowest priority: where ties begin */
 };
 
 enum {
-	ACT_WAKE = 1, ACT_NMI = 2, ACT_SMI = 4, ACT_INIT = 8, ACT_SIPI = 16, ACT_EOI = 32, ACT_IPI = 64,
+	ACT_WAKE = 1,
+	ACT_NMI = 2,
+	ACT_SMI = 4,
+	ACT_INIT = 8,
+	ACT_SIPI = 16,
+	ACT_EOI = 32,
+	ACT_IPI = 64,
 };
 
 struct lapic_actions {
 	unsigned what;
 	uint8_t vector; /* of SIPI or EOI */
-	bool ipi_wide;  /* 32-bit destination: x2APIC */
-	uint64_t ipi;   /* ICR */
+	bool ipi_wide;	/* 32-bit destination: x2APIC */
+	uint64_t ipi;	/* ICR */
 };
 
 static inline bool

@@ -28,7 +28,8 @@ LH_MUST_CHECK int pic_map(struct pic *p, struct io_bus *pio, struct err *err);
 /* Input line 0..15 (2 is the cascade and ignored). Usable as irq_wire.set: ctx = struct pic *. */
 void pic_set_irq(void *pic, unsigned irq, bool level);
 
-/* The INTA cycles: the vector (a spurious one, IR7's, when the request went away). As lapic_wires.extint_ack. */
+/* The INTA cycles: the vector (a spurious one, IR7's, when the request went away). As lapic_wires.extint_ack.
+ */
 int pic_ack(void *pic);
 
 #endif

@@ -22,7 +22,8 @@ struct vm_clock;
 
 struct pit_wires {
 	struct vm_clock *clock;
-	struct irq_wire irq0; /* counter 0's output: hpet_pit_irq() where there is an HPET, else the IRQ router */
+	struct irq_wire
+	    irq0; /* counter 0's output: hpet_pit_irq() where there is an HPET, else the IRQ router */
 };
 
 LH_MUST_CHECK struct pit *pit_create(const struct pit_wires *w, struct err *err);

@@ -10,22 +10,22 @@
 #include <stdint.h>
 
 struct pit_counter {
-	uint64_t start;       /* tick at which the count in use was loaded: it is `count` then */
-	uint64_t frozen;      /* ticks counted when the gate stopped it */
-	uint64_t next_start;  /* when next_count takes over, as if loaded then (modes 2, 3) */
+	uint64_t start;	     /* tick at which the count in use was loaded: it is `count` then */
+	uint64_t frozen;     /* ticks counted when the gate stopped it */
+	uint64_t next_start; /* when next_count takes over, as if loaded then (modes 2, 3) */
 	uint64_t next_at;
-	uint32_t count;       /* in use, 1..65536 */
-	uint32_t next_count;  /* waits for the end of the (half) cycle; 0: none */
-	uint32_t written;     /* last complete count written; 0: none since the control word */
-	uint16_t latch;       /* latched value, as read out */
-	uint8_t mode;         /* 0..5 */
-	uint8_t rw;           /* 1 low byte, 2 high byte, 3 low then high */
-	uint8_t write_low;    /* the low byte, waiting for the high one */
-	uint8_t status;       /* latched status */
-	uint8_t latched;      /* bytes of `latch` that are to be read */
+	uint32_t count;	     /* in use, 1..65536 */
+	uint32_t next_count; /* waits for the end of the (half) cycle; 0: none */
+	uint32_t written;    /* last complete count written; 0: none since the control word */
+	uint16_t latch;	     /* latched value, as read out */
+	uint8_t mode;	     /* 0..5 */
+	uint8_t rw;	     /* 1 low byte, 2 high byte, 3 low then high */
+	uint8_t write_low;   /* the low byte, waiting for the high one */
+	uint8_t status;	     /* latched status */
+	uint8_t latched;     /* bytes of `latch` that are to be read */
 	bool bcd, gate;
-	bool loaded;          /* counting element holds a count */
-	bool paused;          /* gate low (modes 0, 2, 3, 4), or half a count written (mode 0) */
+	bool loaded; /* counting element holds a count */
+	bool paused; /* gate low (modes 0, 2, 3, 4), or half a count written (mode 0) */
 	bool status_latched;
 	bool write_high_next, read_high_next;
 	uint8_t pad[6];

@@ -21,14 +21,15 @@ struct io_bus;
 struct vm_clock;
 
 struct rtc_cfg {
-	uint64_t mem_below_4g, mem_above_4g; /* bytes of RAM, from 0 and from 4 GiB: CMOS 0x15-0x18, 0x30-0x35, 0x5b-0x5d */
-	unsigned cpus;                       /* CMOS 0x5f: number - 1 */
-	int32_t utc_offset_s;                /* local time - UTC when the guest wants local time, else 0 */
+	uint64_t mem_below_4g,
+	    mem_above_4g;     /* bytes of RAM, from 0 and from 4 GiB: CMOS 0x15-0x18, 0x30-0x35, 0x5b-0x5d */
+	unsigned cpus;	      /* CMOS 0x5f: number - 1 */
+	int32_t utc_offset_s; /* local time - UTC when the guest wants local time, else 0 */
 };
 
 struct rtc_wires {
 	struct vm_clock *clock;
-	struct irq_wire irq8;     /* active high: hpet_rtc_irq() where there is an HPET, else the IRQ router */
+	struct irq_wire irq8; /* active high: hpet_rtc_irq() where there is an HPET, else the IRQ router */
 	struct irq_wire nmi_mask; /* bit 7 of port 0x70: true = NMI masked; may be unconnected */
 };
 

@@ -8,8 +8,17 @@
 
 /* Indices of the registers; 0x32 on PCs is the century. */
 enum {
-	RTC_SECOND = 0, RTC_SECOND_ALARM = 1, RTC_MINUTE = 2, RTC_MINUTE_ALARM = 3, RTC_HOUR = 4,
-	RTC_HOUR_ALARM = 5, RTC_WEEKDAY = 6, RTC_DAY = 7, RTC_MONTH = 8, RTC_YEAR = 9, RTC_CENTURY = 0x32,
+	RTC_SECOND = 0,
+	RTC_SECOND_ALARM = 1,
+	RTC_MINUTE = 2,
+	RTC_MINUTE_ALARM = 3,
+	RTC_HOUR = 4,
+	RTC_HOUR_ALARM = 5,
+	RTC_WEEKDAY = 6,
+	RTC_DAY = 7,
+	RTC_MONTH = 8,
+	RTC_YEAR = 9,
+	RTC_CENTURY = 0x32,
 };
 
 /* How the bytes are coded: register B bits 2 (binary) and 1 (24 hours). */

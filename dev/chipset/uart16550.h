@@ -28,7 +28,7 @@ struct vm_clock;
 /* What the line goes to. A zeroed one is not connected: output vanishes. */
 struct uart_line {
 	bool (*tx)(void *ctx, uint8_t byte); /* UART's lock held: must not call back. false: refused */
-	void (*rx_room)(void *ctx);          /* no lock held: bytes may come again, after uart_rx() was short */
+	void (*rx_room)(void *ctx); /* no lock held: bytes may come again, after uart_rx() was short */
 	void *ctx;
 };
 

@@ -38,13 +38,14 @@ struct console_cfg {
 
 struct console_peer {
 	size_t (*rx)(void *ctx, const uint8_t *buf, size_t len); /* returns bytes taken */
-	void (*tx_ready)(void *ctx);                             /* after console_tx() had refused */
-	void (*line)(void *ctx, bool connected);                 /* may be NULL: a client came or went */
+	void (*tx_ready)(void *ctx);				 /* after console_tx() had refused */
+	void (*line)(void *ctx, bool connected);		 /* may be NULL: a client came or went */
 	void *ctx;
 };
 
 /* Opens everything; reads nothing and leaves the terminal as it is until console_start(). */
-LH_MUST_CHECK struct console *console_create(const struct console_cfg *cfg, struct evloop *loop, struct err *err);
+LH_MUST_CHECK struct console *console_create(const struct console_cfg *cfg, struct evloop *loop,
+					     struct err *err);
 /* Raw mode, input and the writer thread begin. */
 LH_MUST_CHECK int console_start(struct console *c, const struct console_peer *peer, struct err *err);
 /*

@@ -28,7 +28,7 @@ struct console {
 	bool started;
 
 	/* Input: loop thread only. */
-	int in_fd; /* -1: ended or none */
+	int in_fd;  /* -1: ended or none */
 	int own_fd; /* opened by path; -1: none */
 	int raw_fd; /* the terminal in raw mode; -1: none */
 	bool in_tty, in_socket;

@@ -68,8 +68,8 @@ enum {
 
 struct pci_root_wires {
 	struct io_bus *pio, *mmio;
-	struct irq_wire pirq;             /* line 0..7 = PIRQA..PIRQH, level */
-	uint8_t (*cf9_read)(void *ctx);   /* byte at 0xcf9, in the middle of CONFIG_ADDRESS; may be NULL */
+	struct irq_wire pirq;		/* line 0..7 = PIRQA..PIRQH, level */
+	uint8_t (*cf9_read)(void *ctx); /* byte at 0xcf9, in the middle of CONFIG_ADDRESS; may be NULL */
 	void (*cf9_write)(void *ctx, uint8_t val);
 	void *cf9_ctx;
 };
@@ -83,7 +83,8 @@ struct pci_bus *pci_root_bus(struct pci_root *r);
 
 /* A configuration access as the two mechanisms make it: size 1, 2, 4 within one dword. */
 uint32_t pci_cfg_read(struct pci_root *r, unsigned bus, unsigned devfn, unsigned off, unsigned size);
-void pci_cfg_write(struct pci_root *r, unsigned bus, unsigned devfn, unsigned off, unsigned size, uint32_t val);
+void pci_cfg_write(struct pci_root *r, unsigned bus, unsigned devfn, unsigned off, unsigned size,
+		   uint32_t val);
 
 /* Which PIRQ (0..7) a pin (0 = INTA) of a device on bus 0 drives. What _PRT tells. */
 static inline unsigned
@@ -105,7 +106,8 @@ LH_MUST_CHECK int pci_assign(struct pci_root *r, const struct pci_windows *w, st
 /* ---- functions ---- */
 
 struct pci_func_ops {
-	/* Bytes [off, off + size) of configuration space were written (masks applied). Configuration lock held. */
+	/* Bytes [off, off + size) of configuration space were written (masks applied). Configuration lock
+	 * held. */
 	void (*cfg_written)(void *dev, unsigned off, unsigned size);
 	/* Called before a read of [off, off + size), to bring bytes up to date. May be NULL. Same lock. */
 	void (*cfg_reading)(void *dev, unsigned off, unsigned size);
@@ -117,11 +119,11 @@ struct pci_func_cfg {
 	uint8_t revision;
 	uint32_t class_code; /* 0xCCSSPP */
 	uint8_t intr_pin;    /* 0 none, 1 INTA .. 4 INTD */
-	bool bridge;         /* type 1 header */
+	bool bridge;	     /* type 1 header */
 };
 
 LH_MUST_CHECK struct pci_func *pci_func_create(const struct pci_func_cfg *cfg, const struct pci_func_ops *ops,
-    void *dev, struct err *err);
+					       void *dev, struct err *err);
 extern const struct device_ops pci_func_device_ops; /* configuration space and the INTx level */
 
 /* Plug it in. -EEXIST: the slot is taken. */

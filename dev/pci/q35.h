@@ -22,14 +22,14 @@ struct pci_func;
 struct lpc;
 
 struct hostbridge_cfg {
-	uint64_t ecam_base; /* shown in PCIEXBAR, which is locked */
+	uint64_t ecam_base;  /* shown in PCIEXBAR, which is locked */
 	unsigned ecam_buses; /* 64, 128 or 256 */
 };
 /* The function belongs to the caller (pci_func_device_ops). */
 LH_MUST_CHECK struct pci_func *hostbridge_create(const struct hostbridge_cfg *cfg, struct err *err);
 
 struct lpc_wires {
-	struct irq_wire pic;    /* line 0..15 */
+	struct irq_wire pic;	/* line 0..15 */
 	struct irq_wire ioapic; /* line 0..23 */
 };
 struct lpc_cfg {
@@ -43,7 +43,7 @@ struct pci_func *lpc_func(struct lpc *l);
 /* ISA line 0..15; + LPC_ISA_SECOND: a second device on it, OR-ed. */
 enum { LPC_ISA_SECOND = 16 };
 struct irq_wire lpc_isa_wire(struct lpc *l, unsigned irq);
-struct irq_wire lpc_pirq_wire(struct lpc *l);              /* line 0..7 chosen by the user of the wire */
-struct irq_wire lpc_gsi_wire(struct lpc *l);               /* an IOAPIC pin alone, OR-ed with what else drives it (HPET) */
+struct irq_wire lpc_pirq_wire(struct lpc *l); /* line 0..7 chosen by the user of the wire */
+struct irq_wire lpc_gsi_wire(struct lpc *l);  /* an IOAPIC pin alone, OR-ed with what else drives it (HPET) */
 
 #endif

@@ -163,8 +163,10 @@ pcitest_create(struct err *err)
 	    .subsys = SUBSYS_QEMU,
 	    .class_code = 0x00ff00,
 	};
-	const struct pci_bar mem = {PCI_BAR_MEM32, MEM_BYTES, IO_W1 | IO_W2 | IO_W4 | IO_SPLIT, mem_read, mem_write};
-	const struct pci_bar io = {PCI_BAR_IO, IO_BYTES, IO_W1 | IO_W2 | IO_W4 | IO_SPLIT, port_read, port_write};
+	const struct pci_bar mem = {PCI_BAR_MEM32, MEM_BYTES, IO_W1 | IO_W2 | IO_W4 | IO_SPLIT, mem_read,
+				    mem_write};
+	const struct pci_bar io = {PCI_BAR_IO, IO_BYTES, IO_W1 | IO_W2 | IO_W4 | IO_SPLIT, port_read,
+				   port_write};
 	struct pcitest *t = calloc(1, sizeof(*t));
 
 	if (t == NULL) {

@@ -31,8 +31,8 @@ enum { PCTEST_GSIS = 24, PCTEST_MEM_BYTES = 0x10000 };
 
 struct pctest_wires {
 	struct irq_wire gsi[PCTEST_GSIS];
-	void (*flush)(void *ctx, uint64_t gpa);      /* page-aligned, anywhere */
-	void (*exit)(void *ctx, unsigned status);    /* 0..255 */
+	void (*flush)(void *ctx, uint64_t gpa);	  /* page-aligned, anywhere */
+	void (*exit)(void *ctx, unsigned status); /* 0..255 */
 	void (*poweroff)(void *ctx);
 	void *ctx; /* of these three */
 };

@@ -19,26 +19,26 @@
 #include <sys/mman.h>
 #include "engine/soft/ops.h"
 
-#define HASH_BITS   17
-#define ARENA_BYTES (192 * MIB) /* address space; touched as it is used */
-#define QUIET_WRITES 64          /* writes beside the code of a page until the page is given back to data */
+#define HASH_BITS    17
+#define ARENA_BYTES  (192 * MIB) /* address space; touched as it is used */
+#define QUIET_WRITES 64		 /* writes beside the code of a page until the page is given back to data */
 
 struct code_page {
 	struct soft_block *blocks;
-	uint32_t seq;         /* counts writes: a decoder compares it */
+	uint32_t seq;	      /* counts writes: a decoder compares it */
 	uint16_t near_writes; /* that hit no block */
 };
 
 struct soft_code {
 	struct gpmap *mem;
 	pthread_mutex_t lock;
-	_Atomic uint8_t *marked;   /* one byte a RAM page: has blocks */
-	struct code_page **pages;  /* made when first marked */
+	_Atomic uint8_t *marked;  /* one byte a RAM page: has blocks */
+	struct code_page **pages; /* made when first marked */
 	uint64_t npages;
 	_Atomic(struct soft_block *) *hash;
 	uint8_t *arena;
 	size_t arena_used;
-	_Atomic unsigned flusher;  /* vCPU number + 1 of the one that flushes */
+	_Atomic unsigned flusher; /* vCPU number + 1 of the one that flushes */
 };
 
 struct soft_code *
@@ -53,7 +53,8 @@ soft_code_create(struct gpmap *mem, struct err *err)
 	c->marked = calloc(c->npages + 1, sizeof(*c->marked));
 	c->pages = calloc(c->npages + 1, sizeof(struct code_page *));
 	c->hash = calloc(1u << HASH_BITS, sizeof(*c->hash));
-	c->arena = mmap(NULL, ARENA_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	c->arena = mmap(NULL, ARENA_BYTES, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (c->arena == MAP_FAILED)
 		c->arena = NULL;
 	if (c->marked != NULL && c->pages != NULL && c->hash != NULL && c->arena != NULL)
@@ -306,7 +307,8 @@ decode_block(struct soft_cpu *cpu, const uint8_t *hva, unsigned avail, struct so
 {
 	unsigned count = 0, off = 0;
 	while (count < SOFT_BLOCK_MAX && off < avail) {
-		enum soft_decode r = soft_decode_insn(cpu, cpu->mode, hva + off, avail - off, off, &out[count]);
+		enum soft_decode r =
+		    soft_decode_insn(cpu, cpu->mode, hva + off, avail - off, off, &out[count]);
 		if (r == DECODE_SHORT)
 			break;
 		off += out[count].len;
@@ -333,7 +335,7 @@ hash_find(struct soft_code *c, uint64_t gpa, uint32_t mode)
 /* Put a decoded block in. NULL: the page was written meanwhile, decode again. */
 static struct soft_block *
 insert_block(struct soft_cpu *cpu, uint64_t page_n, uint32_t seq, uint64_t gpa, uint8_t *hva,
-    const struct soft_insn *insns, unsigned count, unsigned bytes)
+	     const struct soft_insn *insns, unsigned count, unsigned bytes)
 {
 	struct soft_code *c = cpu->vm->code;
 	struct soft_block *b = NULL;
@@ -458,7 +460,7 @@ straddle_block(struct soft_cpu *cpu, uint64_t rip)
 {
 	uint64_t la = fetch_la(cpu, rip);
 	struct straddle_block **slot = (struct straddle_block **)&cpu->straddle[(la >> 12) & 63], *s = *slot;
-	uint8_t buf[16] = { 0 };
+	uint8_t buf[16] = {0};
 	if (s == NULL) {
 		s = calloc(1, sizeof(*s) + 2 * sizeof(struct soft_insn));
 		LH_ASSERT(s != NULL);
@@ -509,7 +511,8 @@ soft_block_find(struct soft_cpu *cpu, uint64_t rip)
 	cpu->ctr.block_lookup++;
 	uint8_t *hva = soft_fetch_ptr(cpu, la, &gpa);
 	if (hva == NULL)
-		soft_unsupported(cpu, "instruction fetch from device memory at %#llx", (unsigned long long)gpa);
+		soft_unsupported(cpu, "instruction fetch from device memory at %#llx",
+				 (unsigned long long)gpa);
 	struct soft_block *b = hash_find(cpu->vm->code, gpa, cpu->mode);
 	if (b == NULL)
 		b = block_make(cpu, rip, la, gpa, hva);
@@ -573,14 +576,16 @@ soft_goto_link(struct soft_cpu *cpu, const struct soft_insn *i, uint64_t rip, in
 		cpu->cur = i;
 		soft_gp(cpu, 0);
 	}
-	if (((rip ^ cpu->gpr[REG_RIPBASE]) & PAGE_MASK4) == 0 && atomic_load_explicit(&cpu->attn, memory_order_relaxed) == 0) {
+	if (((rip ^ cpu->gpr[REG_RIPBASE]) & PAGE_MASK4) == 0 &&
+	    atomic_load_explicit(&cpu->attn, memory_order_relaxed) == 0) {
 		struct soft_block *from = cpu->cur_block;
 		uint64_t base = cpu->gpr[REG_RIPBASE];
 		cpu->rip = rip;
 		b = soft_block_find(cpu, rip);
-		if (from->gpa != 0 && b->gpa == (from->gpa & PAGE_MASK4) + (rip & 0xfff) && ((base ^ rip) & PAGE_MASK4) == 0 &&
-		    atomic_load(&from->valid))
-			__atomic_store_n(&((struct soft_insn *)(uintptr_t)i)->link[slot], b, __ATOMIC_RELEASE);
+		if (from->gpa != 0 && b->gpa == (from->gpa & PAGE_MASK4) + (rip & 0xfff) &&
+		    ((base ^ rip) & PAGE_MASK4) == 0 && atomic_load(&from->valid))
+			__atomic_store_n(&((struct soft_insn *)(uintptr_t)i)->link[slot], b,
+					 __ATOMIC_RELEASE);
 		return enter_block(cpu, b, rip);
 	}
 	return soft_goto(cpu, rip);

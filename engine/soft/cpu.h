@@ -34,7 +34,7 @@ struct soft_stub;
 typedef const struct soft_insn *(*soft_op_fn)(struct soft_cpu *cpu, const struct soft_insn *i);
 
 enum {
-	REG_NONE = 16, /* reads as 0 */
+	REG_NONE = 16,	  /* reads as 0 */
 	REG_RIPBASE = 17, /* linear IP of the current block's first byte */
 	REG_SLOTS = 18,
 	SEG_ZERO = 6, /* in seg_base[]: a base of 0 for flat segments */
@@ -46,7 +46,7 @@ enum {
 	IF_LOCK = 1 << 1,
 	IF_REP = 1 << 2,
 	IF_REPNE = 1 << 3,
-	IF_MEM = 1 << 4,    /* the r/m operand is memory */
+	IF_MEM = 1 << 4, /* the r/m operand is memory */
 	IF_REG2 = 1 << 5,
 	IF_STK32 = 1 << 6,
 	IF_STK16 = 1 << 7,
@@ -58,10 +58,11 @@ struct soft_insn {
 	soft_op_fn fn;
 	uint8_t dst, src;    /* byte offsets into gpr[] (AH is RAX's offset + 1) */
 	uint8_t base, index; /* register numbers, REG_NONE, REG_RIPBASE */
-	uint8_t scale, seg, segslot, size; /* shift; X86_ES.. as in the architecture; index in seg_base[]; operand bytes */
+	uint8_t scale, seg, segslot,
+	    size; /* shift; X86_ES.. as in the architecture; index in seg_base[]; operand bytes */
 	int32_t disp;
 	uint16_t flags;
-	uint16_t off;        /* of this instruction in the block */
+	uint16_t off; /* of this instruction in the block */
 	int64_t imm;
 	union {
 		struct soft_block *link[2]; /* branches: known successors, not-taken and taken */
@@ -76,9 +77,12 @@ struct soft_insn {
 
 /* soft_block.mode: what decoding depends on */
 enum {
-	MODE_16 = 0, MODE_32 = 1, MODE_64 = 2, MODE_CS = 3,
+	MODE_16 = 0,
+	MODE_32 = 1,
+	MODE_64 = 2,
+	MODE_CS = 3,
 	MODE_SS32 = 4,
-	MODE_FLAT = 8,  /* ES, SS, DS, CS: base 0, limit 4 GiB, present, writable; no check needed */
+	MODE_FLAT = 8,	/* ES, SS, DS, CS: base 0, limit 4 GiB, present, writable; no check needed */
 	MODE_REAL = 16, /* CR0.PE = 0 */
 	MODE_VM86 = 32,
 	MODE_USER = 64,
@@ -94,12 +98,12 @@ struct soft_block {
 	_Atomic uint32_t valid;
 	uint32_t mode;
 	uint16_t bytes, count;
-	struct soft_insn insn[];      /* count, then one that ends the block when the last is no branch */
+	struct soft_insn insn[]; /* count, then one that ends the block when the last is no branch */
 };
 
 #define TLB_SIZE   1024u
 #define ITLB_SIZE  64u
-#define JC_SIZE    4096u
+#define JC_SIZE	   4096u
 #define TLB_NOTAG  1ull /* matches no page */
 #define PAGE_MASK4 (~0xfffull)
 
@@ -108,7 +112,7 @@ enum { MMU_USER, MMU_KERNEL, MMU_KERNEL_AC, MMU_COUNT };
 struct soft_tlb_entry {
 	uint64_t rtag, wtag; /* linear page when reads / writes may use the pointer */
 	uintptr_t addend;    /* host pointer = linear address + addend */
-	uint64_t gpa;        /* of the page */
+	uint64_t gpa;	     /* of the page */
 };
 
 struct soft_itlb_entry {
@@ -123,7 +127,16 @@ struct soft_jc_entry {
 	uint32_t gen, mode;
 };
 
-enum io_kind { IOLOG_MMIO_R, IOLOG_MMIO_W, IOLOG_IN, IOLOG_OUT, IOLOG_RDMSR, IOLOG_WRMSR, IOLOG_CR8_W, IOLOG_CR8_R };
+enum io_kind {
+	IOLOG_MMIO_R,
+	IOLOG_MMIO_W,
+	IOLOG_IN,
+	IOLOG_OUT,
+	IOLOG_RDMSR,
+	IOLOG_WRMSR,
+	IOLOG_CR8_W,
+	IOLOG_CR8_R
+};
 
 struct soft_iolog {
 	uint8_t kind, size, fault;
@@ -141,23 +154,23 @@ struct soft_cpu {
 	uint64_t gpr[REG_SLOTS];
 	uint16_t fl;
 	uint8_t cpl;
-	uint8_t shadow;      /* enum x86_interrupt_shadow for the next instruction */
-	_Atomic uint32_t attn; /* nonzero: leave at the next block boundary */
+	uint8_t shadow;		     /* enum x86_interrupt_shadow for the next instruction */
+	_Atomic uint32_t attn;	     /* nonzero: leave at the next block boundary */
 	struct soft_tlb_entry *dtlb; /* the current MMU index's */
 	const struct soft_insn *cur; /* for precise faults */
 	struct soft_block *cur_block;
 	uint64_t seg_base[8];
-	uint64_t rip;        /* valid between blocks */
-	uint64_t rflags;     /* without the arithmetic flags */
-	uint64_t icount;     /* instructions begun, by whole blocks */
+	uint64_t rip;	 /* valid between blocks */
+	uint64_t rflags; /* without the arithmetic flags */
+	uint64_t icount; /* instructions begun, by whole blocks */
 	uint32_t mode, jc_gen;
 	uint8_t rmw_pending; /* soft_rmw() gave a stand-in or a code page */
-	uint8_t ac_on;       /* CR0.AM, EFLAGS.AC and CPL 3: accesses go the slow way */
+	uint8_t ac_on;	     /* CR0.AM, EFLAGS.AC and CPL 3: accesses go the slow way */
 	uint8_t want_window, window_open, in_delivery;
 	uint8_t single_shadow; /* the shadow that the single instruction started with */
-	uint8_t want_flush;  /* the block arena is full */
+	uint8_t want_flush;    /* the block arena is full */
 	uint64_t rmw_la, rmw_size, rmw_gpa;
-	uint64_t ip_mask;    /* of IP in the current code segment */
+	uint64_t ip_mask; /* of IP in the current code segment */
 
 	_Alignas(64) struct x86_state st; /* the parts not shadowed above */
 	_Alignas(64) uint8_t membuf[256]; /* operand of a stub or a stand-in for RMW */
@@ -175,11 +188,11 @@ struct soft_cpu {
 	struct soft_iolog iolog[IOLOG_MAX];
 	unsigned iolog_n, iolog_pos;
 	struct vm_exit *exit;
-	bool exit_open;      /* *exit waits for the caller's answer */
+	bool exit_open; /* *exit waits for the caller's answer */
 
 	uint8_t intr_vector;
 	bool intr_pending, halted;
-	uint64_t step_left;  /* soft_vcpu_step(): instructions still allowed */
+	uint64_t step_left; /* soft_vcpu_step(): instructions still allowed */
 	bool step_limited;
 
 	struct soft_vm *vm;
@@ -193,7 +206,7 @@ struct soft_cpu {
 	unsigned pauses;
 
 	jmp_buf jb;
-	void *stub_rsp;      /* host stack pointer while a stub runs */
+	void *stub_rsp; /* host stack pointer while a stub runs */
 	uint32_t host_mxcsr;
 
 	struct soft_block *step_block; /* room for single instructions */
@@ -202,8 +215,8 @@ struct soft_cpu {
 	_Atomic uint32_t running; /* executing guest code: must acknowledge safepoints */
 
 	struct {
-		uint64_t blocks_decoded, insns_decoded, tlb_miss, tlb_flush, io, mmio, msr, hlt, exceptions, interrupts,
-		    smc, stubs, stub_calls, block_lookup, insn_extra;
+		uint64_t blocks_decoded, insns_decoded, tlb_miss, tlb_flush, io, mmio, msr, hlt, exceptions,
+		    interrupts, smc, stubs, stub_calls, block_lookup, insn_extra;
 	} ctr;
 	struct soft_tlb_entry tlb[MMU_COUNT][TLB_SIZE];
 	uint8_t tlb_used[MMU_COUNT];
@@ -211,7 +224,8 @@ struct soft_cpu {
 	struct soft_jc_entry jc[JC_SIZE];
 };
 
-/* soft_cpu.attn: why the run loop has to look. STEP: one instruction at a time; LEAVE: this vCPU's own wish. */
+/* soft_cpu.attn: why the run loop has to look. STEP: one instruction at a time; LEAVE: this vCPU's own wish.
+ */
 enum { ATTN_KICK = 1, ATTN_FLUSH = 2, ATTN_WPROT = 4, ATTN_NMI = 8, ATTN_STEP = 16, ATTN_LEAVE = 32 };
 
 static inline void
@@ -221,7 +235,7 @@ soft_attn_set(struct soft_cpu *cpu, uint32_t bit)
 }
 
 #define CPU_REG(cpu, off, type) (*(type *)((char *)(cpu)->gpr + (off)))
-#define STATE(cpu)              (&(cpu)->st)
+#define STATE(cpu)		(&(cpu)->st)
 
 static inline bool
 soft_long_mode(const struct soft_cpu *cpu)
@@ -258,13 +272,15 @@ soft_canonical(const struct soft_cpu *cpu, uint64_t la)
 void soft_raise(struct soft_cpu *cpu, unsigned vec) __attribute__((noreturn, cold));
 void soft_raise_err(struct soft_cpu *cpu, unsigned vec, uint32_t err) __attribute__((noreturn, cold));
 void soft_raise_pf(struct soft_cpu *cpu, uint64_t la, uint32_t err) __attribute__((noreturn, cold));
-void soft_unsupported(struct soft_cpu *cpu, const char *fmt, ...) LH_PRINTF(2, 3) __attribute__((noreturn, cold));
+void soft_unsupported(struct soft_cpu *cpu, const char *fmt, ...) LH_PRINTF(2, 3)
+    __attribute__((noreturn, cold));
 #define soft_gp(cpu, err) soft_raise_err(cpu, EXC_GP, err)
-#define soft_ud(cpu)      soft_raise(cpu, EXC_UD)
+#define soft_ud(cpu)	  soft_raise(cpu, EXC_UD)
 
 /* ---- device accesses, replayed (soft.c) ---- */
 /* The answer to this access, from the log or by leaving to the caller of run(). *fault: as the board said. */
-uint64_t soft_io(struct soft_cpu *cpu, enum io_kind kind, uint64_t addr, unsigned size, uint64_t data, bool *fault);
+uint64_t soft_io(struct soft_cpu *cpu, enum io_kind kind, uint64_t addr, unsigned size, uint64_t data,
+		 bool *fault);
 /* The instruction (or one iteration of a string instruction) is complete. */
 static inline void
 soft_iolog_clear(struct soft_cpu *cpu)
@@ -281,6 +297,9 @@ void soft_load_bytes(struct soft_cpu *cpu, uint64_t la, void *buf, unsigned len)
 void soft_store_bytes(struct soft_cpu *cpu, uint64_t la, const void *buf, unsigned len);
 /* Check that [la, la + len) can be written (or read), raising the fault that the access would. */
 void soft_probe(struct soft_cpu *cpu, uint64_t la, unsigned len, bool write);
+void soft_peek(struct soft_cpu *cpu, uint64_t la, uint8_t *buf, unsigned len); /* within a page */
+void soft_probe_aligned(struct soft_cpu *cpu, uint64_t la, unsigned size,
+			bool write); /* and #AC where that is on */
 /* Host pointer to la for `write` or read when the whole page run allows it, else NULL. No fault raised. */
 uint8_t *soft_direct(struct soft_cpu *cpu, uint64_t la, bool write);
 /* Implicit supervisor accesses: descriptor tables, TSS. */
@@ -304,21 +323,21 @@ uint64_t soft_ea_slow(struct soft_cpu *cpu, const struct soft_insn *i, unsigned 
 uint64_t soft_seg_la(struct soft_cpu *cpu, unsigned seg, uint64_t ea, unsigned size, bool write);
 
 #define HOT static inline __attribute__((always_inline))
-#define DEFINE_ACCESS(bits)                                                                                  \
-	HOT uint##bits##_t soft_ld##bits(struct soft_cpu *cpu, uint64_t la)                        \
-	{                                                                                                    \
-		const struct soft_tlb_entry *e = &cpu->dtlb[(la >> 12) & (TLB_SIZE - 1)];                    \
-		if (LIKELY(((la + bits / 8 - 1) & PAGE_MASK4) == e->rtag))                                   \
-			return *(volatile uint##bits##_t *)(la + e->addend);                                 \
-		return (uint##bits##_t)soft_load_slow(cpu, la, bits / 8);                                    \
-	}                                                                                                    \
-	HOT void soft_st##bits(struct soft_cpu *cpu, uint64_t la, uint##bits##_t val)              \
-	{                                                                                                    \
-		const struct soft_tlb_entry *e = &cpu->dtlb[(la >> 12) & (TLB_SIZE - 1)];                    \
-		if (LIKELY(((la + bits / 8 - 1) & PAGE_MASK4) == e->wtag))                                   \
-			*(volatile uint##bits##_t *)(la + e->addend) = val;                                  \
-		else                                                                                         \
-			soft_store_slow(cpu, la, bits / 8, val);                                             \
+#define DEFINE_ACCESS(bits)                                                               \
+	HOT uint##bits##_t soft_ld##bits(struct soft_cpu *cpu, uint64_t la)               \
+	{                                                                                 \
+		const struct soft_tlb_entry *e = &cpu->dtlb[(la >> 12) & (TLB_SIZE - 1)]; \
+		if (LIKELY(((la + bits / 8 - 1) & PAGE_MASK4) == e->rtag))                \
+			return *(volatile uint##bits##_t *)(la + e->addend);              \
+		return (uint##bits##_t)soft_load_slow(cpu, la, bits / 8);                 \
+	}                                                                                 \
+	HOT void soft_st##bits(struct soft_cpu *cpu, uint64_t la, uint##bits##_t val)     \
+	{                                                                                 \
+		const struct soft_tlb_entry *e = &cpu->dtlb[(la >> 12) & (TLB_SIZE - 1)]; \
+		if (LIKELY(((la + bits / 8 - 1) & PAGE_MASK4) == e->wtag))                \
+			*(volatile uint##bits##_t *)(la + e->addend) = val;               \
+		else                                                                      \
+			soft_store_slow(cpu, la, bits / 8, val);                          \
 	}
 DEFINE_ACCESS(8)
 DEFINE_ACCESS(16)
@@ -386,10 +405,18 @@ static inline void
 soft_reg_set(struct soft_cpu *cpu, unsigned off, unsigned size, uint64_t val)
 {
 	switch (size) {
-	case 1: CPU_REG(cpu, off, uint8_t) = (uint8_t)val; break;
-	case 2: CPU_REG(cpu, off, uint16_t) = (uint16_t)val; break;
-	case 4: CPU_REG(cpu, off, uint64_t) = (uint32_t)val; break;
-	default: CPU_REG(cpu, off, uint64_t) = val; break;
+	case 1:
+		CPU_REG(cpu, off, uint8_t) = (uint8_t)val;
+		break;
+	case 2:
+		CPU_REG(cpu, off, uint16_t) = (uint16_t)val;
+		break;
+	case 4:
+		CPU_REG(cpu, off, uint64_t) = (uint32_t)val;
+		break;
+	default:
+		CPU_REG(cpu, off, uint64_t) = val;
+		break;
 	}
 }
 
@@ -419,23 +446,25 @@ enum { SFL_SF = 1 << 15, SFL_ZF = 1 << 14, SFL_AF = 1 << 12, SFL_PF = 1 << 10, S
 
 /* ---- control flow (block.c) ---- */
 const struct soft_insn *soft_goto(struct soft_cpu *cpu, uint64_t rip); /* any target in this mode */
-const struct soft_insn *soft_goto_link(struct soft_cpu *cpu, const struct soft_insn *i, uint64_t rip, int slot);
-const struct soft_insn *op_stale(struct soft_cpu *cpu, const struct soft_insn *i); /* the block was overwritten */
+const struct soft_insn *soft_goto_link(struct soft_cpu *cpu, const struct soft_insn *i, uint64_t rip,
+				       int slot);
+const struct soft_insn *op_stale(struct soft_cpu *cpu,
+				 const struct soft_insn *i); /* the block was overwritten */
 /* Decode the one instruction at cpu->rip into cpu->step_block. Raises fetch faults. */
 struct soft_block *soft_single(struct soft_cpu *cpu);
 struct soft_block *soft_block_find(struct soft_cpu *cpu, uint64_t rip);
 void soft_update_mode(struct soft_cpu *cpu); /* CS, SS, CR0, EFER, VM changed */
 
 /*
- * NEXT goes on by a tail call. A handler whose locals have their address taken cannot make one (the stack would
- * grow with every instruction): it ends in DONE, which goes back to the loop in run_guest().
+ * NEXT goes on by a tail call. A handler whose locals have their address taken cannot make one (the stack
+ * would grow with every instruction): it ends in DONE, which goes back to the loop in run_guest().
  */
-#define DONE(cpu, i) return (i) + 1
+#define DONE(cpu, i) return (void)(cpu), (i) + 1
 #ifdef SOFT_LOOP_DISPATCH
-#define NEXT(cpu, i) return (i) + 1
+#define NEXT(cpu, i)  return (void)(cpu), (i) + 1
 #define ENTER(cpu, b) return (b)->insn
 #else
-#define NEXT(cpu, i) return (i)[1].fn((cpu), (i) + 1)
+#define NEXT(cpu, i)  return (i)[1].fn((cpu), (i) + 1)
 #define ENTER(cpu, b) return (b)->insn[0].fn((cpu), (b)->insn)
 #endif
 
@@ -451,7 +480,7 @@ soft_leave_after(struct soft_cpu *cpu, const struct soft_insn *i)
 /* Decode one instruction of at most `avail` bytes. False: not enough bytes (needs the next page). */
 enum soft_decode { DECODE_OK, DECODE_SHORT, DECODE_END /* OK, and it ends the block */ };
 enum soft_decode soft_decode_insn(struct soft_cpu *cpu, uint32_t mode, const uint8_t *bytes, unsigned avail,
-    unsigned off, struct soft_insn *out);
+				  unsigned off, struct soft_insn *out);
 
 /* ---- segments and transfers (seg.c, xfer.c, excp.c) ---- */
 void soft_load_seg(struct soft_cpu *cpu, unsigned seg, uint16_t sel); /* MOV/POP/LxS to ES, SS, DS, FS, GS */

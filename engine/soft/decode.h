@@ -23,7 +23,8 @@ enum { XS_XSAVE = 0, XS_64 = 1, XS_COMPACT = 2, XS_SUPER = 4 };
 unsigned soft_reg_offset(ZydisRegister r); /* byte offset in gpr[]; REG_NONE * 8 when it is no GPR */
 bool soft_decode_mem(struct dctx *d, const ZydisDecodedOperand *m);
 
-/* Choose the stub for an instruction without a rule; op_unsupported or op_ud when it is not on the whitelist. */
+/* Choose the stub for an instruction without a rule; op_unsupported or op_ud when it is not on the whitelist.
+ */
 enum soft_decode soft_stub_decode(struct dctx *d);
 
 #endif

@@ -70,8 +70,7 @@ is_software(const struct soft_cpu *cpu)
 }
 
 /* Selector error code of an IDT entry: vector * 8 | IDT, and EXT. Raised while in_delivery is set. */
-static void __attribute__((noreturn, cold))
-idt_fault(struct soft_cpu *cpu, unsigned exc, unsigned vec)
+static void __attribute__((noreturn, cold)) idt_fault(struct soft_cpu *cpu, unsigned exc, unsigned vec)
 {
 	soft_raise_err(cpu, exc, vec * 8 | 2);
 }
@@ -175,7 +174,7 @@ deliver_long(struct soft_cpu *cpu, const struct idt_gate *g, uint64_t ret_rip)
 static void
 push_vm86_segs(struct soft_cpu *cpu, struct soft_stack *s, unsigned n)
 {
-	static const uint8_t order[] = { X86_GS, X86_FS, X86_DS, X86_ES };
+	static const uint8_t order[] = {X86_GS, X86_FS, X86_DS, X86_ES};
 	for (unsigned k = 0; k < ARRAY_LEN(order); k++)
 		soft_stack_push(cpu, s, n, cpu->st.seg[order[k]].sel);
 }
@@ -213,7 +212,7 @@ deliver_legacy(struct soft_cpu *cpu, const struct idt_gate *g, uint64_t ret_rip)
 	soft_stack_commit_sp(cpu, &s);
 	cpu->rip = g->off;
 	if (vm86) {
-		static const uint8_t segs[] = { X86_ES, X86_DS, X86_FS, X86_GS };
+		static const uint8_t segs[] = {X86_ES, X86_DS, X86_FS, X86_GS};
 		for (unsigned k = 0; k < ARRAY_LEN(segs); k++) {
 			memset(&cpu->st.seg[segs[k]], 0, sizeof(struct x86_segment));
 			cpu->st.seg[segs[k]].attr = SEG_UNUSABLE;
@@ -289,7 +288,8 @@ iret_real(struct soft_cpu *cpu, unsigned size)
 	uint64_t f = soft_stack_pop(cpu, &s, size);
 	if (ip > 0xffff)
 		soft_gp(cpu, 0);
-	mask = FL_ARITH | FL_TF | FL_IF | FL_DF | FL_NT | (vm86 ? 0 : FL_IOPL) | (size > 2 ? FL_RF | FL_AC | FL_ID : 0);
+	mask = FL_ARITH | FL_TF | FL_IF | FL_DF | FL_NT | (vm86 ? 0 : FL_IOPL) |
+	       (size > 2 ? FL_RF | FL_AC | FL_ID : 0);
 	soft_stack_commit_sp(cpu, &s);
 	soft_load_seg_real(cpu, X86_CS, sel);
 	cpu->rip = ip;
@@ -301,7 +301,7 @@ iret_real(struct soft_cpu *cpu, unsigned size)
 static void
 iret_to_vm86(struct soft_cpu *cpu, struct soft_stack *s, uint64_t ip, uint16_t sel, uint64_t f)
 {
-	static const uint8_t order[] = { X86_ES, X86_DS, X86_FS, X86_GS };
+	static const uint8_t order[] = {X86_ES, X86_DS, X86_FS, X86_GS};
 	uint64_t sp = soft_stack_pop(cpu, s, 4);
 	uint16_t ss = (uint16_t)soft_stack_pop(cpu, s, 4), sels[4];
 	for (unsigned k = 0; k < 4; k++)
@@ -365,7 +365,8 @@ iret_protected(struct soft_cpu *cpu, unsigned size)
 void
 soft_iret(struct soft_cpu *cpu, unsigned size)
 {
-	cpu->st.nmi_blocked &= (uint8_t)~2u; /* unblocked when the IRET completes; a fault in it unblocks too (SDM 6.7.1) */
+	cpu->st.nmi_blocked &=
+	    (uint8_t)~2u; /* unblocked when the IRET completes; a fault in it unblocks too (SDM 6.7.1) */
 	if (soft_is_real(cpu) || soft_is_vm86(cpu)) {
 		iret_real(cpu, size);
 	} else if (soft_rflags(cpu) & FL_NT) {

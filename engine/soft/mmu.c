@@ -12,13 +12,13 @@
 
 enum { ACC_READ, ACC_WRITE, ACC_EXEC };
 
-#define PTE_P   (1ull << 0)
-#define PTE_W   (1ull << 1)
-#define PTE_U   (1ull << 2)
-#define PTE_A   (1ull << 5)
-#define PTE_D   (1ull << 6)
-#define PTE_PS  (1ull << 7)
-#define PTE_NX  (1ull << 63)
+#define PTE_P	  (1ull << 0)
+#define PTE_W	  (1ull << 1)
+#define PTE_U	  (1ull << 2)
+#define PTE_A	  (1ull << 5)
+#define PTE_D	  (1ull << 6)
+#define PTE_PS	  (1ull << 7)
+#define PTE_NX	  (1ull << 63)
 #define TLB_LARGE 1ull /* in soft_tlb_entry.gpa: part of a page above 4 KiB */
 
 /* An always-missing TLB, for when every access needs the slow path (alignment checks). */
@@ -43,7 +43,8 @@ tlb_clear(struct soft_cpu *cpu, unsigned idx)
 void
 soft_tlb_flush(struct soft_cpu *cpu, bool global)
 {
-	(void)global; /* entries do not know their G bit: dropping more than asked for is allowed (SDM 4.10.4) */
+	(void)global; /* entries do not know their G bit: dropping more than asked for is allowed (SDM 4.10.4)
+		       */
 	pthread_once(&tlb_nothing_once, tlb_nothing_init);
 	for (unsigned idx = 0; idx < MMU_COUNT; idx++) {
 		if (cpu->tlb_used[idx])
@@ -102,14 +103,14 @@ soft_mmu_update(struct soft_cpu *cpu)
 
 /* ---- the walk ---- */
 struct walk {
-	uint64_t gpa;    /* of the byte asked for */
-	uint64_t page;   /* bytes of the page */
+	uint64_t gpa;  /* of the byte asked for */
+	uint64_t page; /* bytes of the page */
 	bool user, write, nx;
-	uint64_t last;   /* the entry that maps the page */
+	uint64_t last; /* the entry that maps the page */
 	uint64_t entry_gpa[5];
 	uint8_t entry_size;
 	unsigned levels; /* entries used */
-	uint32_t fault;  /* 0, or PFEC_* | FAULT */
+	uint32_t fault;	 /* 0, or PFEC_* | FAULT */
 };
 #define WALK_FAULT 0x80000000u
 
@@ -169,7 +170,8 @@ static void
 walk_64(struct soft_cpu *cpu, uint64_t la, struct walk *w, unsigned level, uint64_t table)
 {
 	bool nxe = cpu->st.msr.efer & EFER_NXE, lm = soft_long_mode(cpu);
-	uint64_t rsvd = (~cpu->phys_mask & 0x000ffffffffff000ull) | (nxe ? 0 : PTE_NX) | (lm ? 0 : 0x7ff0000000000000ull);
+	uint64_t rsvd =
+	    (~cpu->phys_mask & 0x000ffffffffff000ull) | (nxe ? 0 : PTE_NX) | (lm ? 0 : 0x7ff0000000000000ull);
 	uint64_t pte = 0;
 	w->user = w->write = true;
 	w->entry_size = 8;
@@ -208,7 +210,8 @@ walk_tables(struct soft_cpu *cpu, uint64_t la, struct walk *w)
 		return;
 	}
 	if (soft_long_mode(cpu))
-		return walk_64(cpu, la, w, cpu->st.cr4 & CR4_LA57 ? 5 : 4, cpu->st.cr3 & 0x000ffffffffff000ull);
+		return walk_64(cpu, la, w, cpu->st.cr4 & CR4_LA57 ? 5 : 4,
+			       cpu->st.cr3 & 0x000ffffffffff000ull);
 	if (!(cpu->st.cr4 & CR4_PAE))
 		return walk_32(cpu, la, w);
 	uint64_t pdpte = cpu->st.pdpte[(la >> 30) & 3];
@@ -267,9 +270,10 @@ walk_mark(struct soft_cpu *cpu, const struct walk *w, bool dirty)
 		void *p = r->hva + (gpa - r->gpa);
 		uint32_t old32 = (uint32_t)old;
 		if (w->entry_size == 8
-			? !__atomic_compare_exchange_n((uint64_t *)p, &old, old | set, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)
+			? !__atomic_compare_exchange_n((uint64_t *)p, &old, old | set, false,
+						       __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)
 			: !__atomic_compare_exchange_n((uint32_t *)p, &old32, old32 | (uint32_t)set, false,
-				  __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+						       __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
 			return false;
 		if (soft_code_page(cpu->vm, gpa))
 			soft_code_written(cpu->vm, cpu, gpa, w->entry_size);
@@ -305,13 +309,13 @@ raise_walk(struct soft_cpu *cpu, uint64_t la, uint32_t err, unsigned idx, int ac
 {
 	bool nx_bit = (cpu->st.msr.efer & EFER_NXE && cpu->st.cr4 & CR4_PAE) || (cpu->st.cr4 & CR4_SMEP);
 	err &= ~WALK_FAULT;
-	soft_raise_pf(cpu, la, err | (acc == ACC_WRITE ? PFEC_W : 0) | (idx == MMU_USER ? PFEC_U : 0) |
-	    (acc == ACC_EXEC && nx_bit ? PFEC_I : 0));
+	soft_raise_pf(cpu, la,
+		      err | (acc == ACC_WRITE ? PFEC_W : 0) | (idx == MMU_USER ? PFEC_U : 0) |
+			  (acc == ACC_EXEC && nx_bit ? PFEC_I : 0));
 }
 
 /* A non-canonical linear address: #SS for stack references, else #GP. */
-static void __attribute__((noreturn, cold))
-raise_noncanonical(struct soft_cpu *cpu)
+static void __attribute__((noreturn, cold)) raise_noncanonical(struct soft_cpu *cpu)
 {
 	soft_raise_err(cpu, cpu->cur != NULL && cpu->cur->seg == X86_SS ? EXC_SS : EXC_GP, 0);
 }
@@ -345,11 +349,12 @@ watched_page(const struct soft_cpu *cpu, uint64_t la)
 static void
 watch_check(struct soft_cpu *cpu, uint64_t la, unsigned size, bool write)
 {
-	static const uint8_t len_of[4] = { 1, 2, 8, 4 };
+	static const uint8_t len_of[4] = {1, 2, 8, 4};
 	if (LIKELY((cpu->st.dr[7] & 0xff) == 0))
 		return;
 	for (unsigned n = 0; n < 4; n++) {
-		unsigned rw = cpu->st.dr[7] >> (16 + 4 * n) & 3, len = len_of[cpu->st.dr[7] >> (18 + 4 * n) & 3];
+		unsigned rw = cpu->st.dr[7] >> (16 + 4 * n) & 3,
+			 len = len_of[cpu->st.dr[7] >> (18 + 4 * n) & 3];
 		uint64_t a = cpu->st.dr[n] & ~(uint64_t)(len - 1);
 		if (rw == 0 || rw == 2 || (rw == 1 && !write) || la >= a + len || a >= la + size)
 			continue;
@@ -364,7 +369,7 @@ watch_check(struct soft_cpu *cpu, uint64_t la, unsigned size, bool write)
 struct target {
 	uint8_t *hva; /* NULL: device */
 	uint64_t gpa;
-	bool code;    /* soft_code_written() after a write */
+	bool code; /* soft_code_written() after a write */
 	bool rom;
 };
 
@@ -372,7 +377,7 @@ static struct target
 resolve(struct soft_cpu *cpu, uint64_t la, unsigned idx, int acc)
 {
 	struct soft_tlb_entry *e = &cpu->tlb[idx][(la >> 12) & (TLB_SIZE - 1)];
-	struct target t = { 0 };
+	struct target t = {0};
 	struct walk w;
 	uint64_t page = la & PAGE_MASK4;
 
@@ -398,7 +403,8 @@ resolve(struct soft_cpu *cpu, uint64_t la, unsigned idx, int acc)
 	e->rtag = page;
 	e->wtag = TLB_NOTAG;
 	if (!t.rom && !t.code &&
-	    (w.levels == 0 || acc == ACC_WRITE || ((w.last & PTE_D) && walk_check(cpu, &w, idx, ACC_WRITE) == 0)))
+	    (w.levels == 0 || acc == ACC_WRITE ||
+	     ((w.last & PTE_D) && walk_check(cpu, &w, idx, ACC_WRITE) == 0)))
 		e->wtag = page;
 	if (acc == ACC_WRITE && old_r != page && w.levels != 0 && walk_check(cpu, &w, idx, ACC_READ) != 0)
 		e->rtag = TLB_NOTAG;
@@ -460,11 +466,21 @@ static void
 copy_out(uint8_t *dst, const void *src, unsigned len)
 {
 	switch (len) {
-	case 1: *(volatile uint8_t *)dst = *(const uint8_t *)src; break;
-	case 2: *(volatile uint16_t *)dst = get_le16(src); break;
-	case 4: *(volatile uint32_t *)dst = get_le32(src); break;
-	case 8: *(volatile uint64_t *)dst = get_le64(src); break;
-	default: memcpy(dst, src, len); break;
+	case 1:
+		*(volatile uint8_t *)dst = *(const uint8_t *)src;
+		break;
+	case 2:
+		*(volatile uint16_t *)dst = get_le16(src);
+		break;
+	case 4:
+		*(volatile uint32_t *)dst = get_le32(src);
+		break;
+	case 8:
+		*(volatile uint64_t *)dst = get_le64(src);
+		break;
+	default:
+		memcpy(dst, src, len);
+		break;
 	}
 }
 
@@ -472,11 +488,21 @@ static void
 copy_in(void *dst, const uint8_t *src, unsigned len)
 {
 	switch (len) {
-	case 1: *(uint8_t *)dst = *(const volatile uint8_t *)src; break;
-	case 2: put_le16(dst, *(const volatile uint16_t *)src); break;
-	case 4: put_le32(dst, *(const volatile uint32_t *)src); break;
-	case 8: put_le64(dst, *(const volatile uint64_t *)src); break;
-	default: memcpy(dst, src, len); break;
+	case 1:
+		*(uint8_t *)dst = *(const volatile uint8_t *)src;
+		break;
+	case 2:
+		put_le16(dst, *(const volatile uint16_t *)src);
+		break;
+	case 4:
+		put_le32(dst, *(const volatile uint32_t *)src);
+		break;
+	case 8:
+		put_le64(dst, *(const volatile uint64_t *)src);
+		break;
+	default:
+		memcpy(dst, src, len);
+		break;
 	}
 }
 
@@ -514,7 +540,7 @@ static void
 store_idx(struct soft_cpu *cpu, uint64_t la, const uint8_t *buf, unsigned len, unsigned idx)
 {
 	unsigned first = (unsigned)MIN(len, 0x1000 - (la & 0xfff));
-	struct target t = resolve(cpu, la, idx, ACC_WRITE), t2 = { 0 };
+	struct target t = resolve(cpu, la, idx, ACC_WRITE), t2 = {0};
 	if (first < len) { /* both pages must allow it before either is written */
 		t2 = resolve(cpu, next_page(cpu, la), idx, ACC_WRITE);
 		t = resolve(cpu, la, idx, ACC_WRITE);
@@ -578,10 +604,14 @@ uint64_t
 soft_load(struct soft_cpu *cpu, uint64_t la, unsigned size)
 {
 	switch (size) {
-	case 1: return soft_ld8(cpu, la);
-	case 2: return soft_ld16(cpu, la);
-	case 4: return soft_ld32(cpu, la);
-	default: return soft_ld64(cpu, la);
+	case 1:
+		return soft_ld8(cpu, la);
+	case 2:
+		return soft_ld16(cpu, la);
+	case 4:
+		return soft_ld32(cpu, la);
+	default:
+		return soft_ld64(cpu, la);
 	}
 }
 
@@ -589,10 +619,18 @@ void
 soft_store(struct soft_cpu *cpu, uint64_t la, unsigned size, uint64_t val)
 {
 	switch (size) {
-	case 1: soft_st8(cpu, la, (uint8_t)val); break;
-	case 2: soft_st16(cpu, la, (uint16_t)val); break;
-	case 4: soft_st32(cpu, la, (uint32_t)val); break;
-	default: soft_st64(cpu, la, val); break;
+	case 1:
+		soft_st8(cpu, la, (uint8_t)val);
+		break;
+	case 2:
+		soft_st16(cpu, la, (uint16_t)val);
+		break;
+	case 4:
+		soft_st32(cpu, la, (uint32_t)val);
+		break;
+	default:
+		soft_st64(cpu, la, val);
+		break;
 	}
 }
 
@@ -600,12 +638,29 @@ void
 soft_probe(struct soft_cpu *cpu, uint64_t la, unsigned len, bool write)
 {
 	unsigned idx = mmu_index(cpu);
-	uint64_t end = la + len - 1;
-	resolve(cpu, la, idx, write ? ACC_WRITE : ACC_READ);
-	for (uint64_t p = la & PAGE_MASK4; p != (end & PAGE_MASK4);) {
-		p = next_page(cpu, p);
-		resolve(cpu, p, idx, write ? ACC_WRITE : ACC_READ);
+	uint64_t left = len, n;
+	for (; left != 0; left -= n, la = next_page(cpu, la)) {
+		resolve(cpu, la, idx, write ? ACC_WRITE : ACC_READ);
+		n = MIN(left, 0x1000 - (la & 0xfff));
 	}
+}
+
+/* What lies there, without asking a device: zeros then. The access was checked before. */
+void
+soft_peek(struct soft_cpu *cpu, uint64_t la, uint8_t *buf, unsigned len)
+{
+	struct target t = resolve(cpu, la, mmu_index(cpu), ACC_WRITE);
+	if (t.hva != NULL)
+		memcpy(buf, t.hva, len);
+	else
+		memset(buf, 0, len);
+}
+
+void
+soft_probe_aligned(struct soft_cpu *cpu, uint64_t la, unsigned size, bool write)
+{
+	align_check(cpu, la, size);
+	soft_probe(cpu, la, size, write);
 }
 
 uint8_t *
@@ -642,7 +697,8 @@ soft_rmw_slow(struct soft_cpu *cpu, uint64_t la, unsigned size)
 		}
 		return t.hva;
 	}
-	/* Across a page end, or on a device: read, change, write. Not atomic for other vCPUs (Quirks page). */
+	/* Across a page end, or on a device: read, change, write. Not atomic for other vCPUs (Quirks page).
+	 */
 	if ((la & 0xfff) + size > 0x1000)
 		resolve(cpu, next_page(cpu, la), idx, ACC_WRITE);
 	load_idx(cpu, la, cpu->membuf, size, idx);

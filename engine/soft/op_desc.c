@@ -27,7 +27,7 @@ OP(op_sgdt)
 /* LGDT, LIDT (imm2): with a 16-bit operand size only 24 bits of base count. */
 OP(op_lgdt)
 {
-	uint8_t buf[10] = { 0 };
+	uint8_t buf[10] = {0};
 	unsigned n = soft_is64(cpu) ? 10 : 6;
 	cpu->cur = i;
 	if (cpu->cpl != 0)

@@ -292,7 +292,8 @@ OP(op_branch16)
 OP(op_loop16)
 {
 	unsigned n = i->addrsize;
-	uint64_t c = soft_reg_get(cpu, X86_RCX * 8, n), t = (cpu->gpr[REG_RIPBASE] + (uint64_t)i->imm) & 0xffff;
+	uint64_t c = soft_reg_get(cpu, X86_RCX * 8, n),
+		 t = (cpu->gpr[REG_RIPBASE] + (uint64_t)i->imm) & 0xffff;
 	bool zf = cpu->fl & SFL_ZF, taken;
 	if (i->imm2 == 3) {
 		taken = c == 0;

@@ -9,7 +9,8 @@ OP(op_nop)
 
 OP(op_pause)
 {
-	/* Spinning beside other vCPUs: give the processor away now and then, so that a lock's holder can run. */
+	/* Spinning beside other vCPUs: give the processor away now and then, so that a lock's holder can run.
+	 */
 	if (atomic_load_explicit(&cpu->vm->ncpus, memory_order_relaxed) > 1 && (++cpu->pauses & 31) == 0) {
 		cpu->exit->kind = VM_EXIT_PAUSE;
 		cpu->exit_open = false;
@@ -77,11 +78,21 @@ OP(op_sahf)
 OP(op_flag)
 {
 	switch (i->imm2) {
-	case 0: cpu->fl &= (uint16_t)~SFL_CF; break;
-	case 1: cpu->fl |= SFL_CF; break;
-	case 2: cpu->fl ^= SFL_CF; break;
-	case 3: cpu->rflags &= ~(uint64_t)FL_DF; break;
-	default: cpu->rflags |= FL_DF; break;
+	case 0:
+		cpu->fl &= (uint16_t)~SFL_CF;
+		break;
+	case 1:
+		cpu->fl |= SFL_CF;
+		break;
+	case 2:
+		cpu->fl ^= SFL_CF;
+		break;
+	case 3:
+		cpu->rflags &= ~(uint64_t)FL_DF;
+		break;
+	default:
+		cpu->rflags |= FL_DF;
+		break;
 	}
 	NEXT(cpu, i);
 }
@@ -92,7 +103,7 @@ set_szp(struct soft_cpu *cpu, uint8_t v, bool cf, bool af)
 {
 	uint16_t f = 0;
 	__asm__("testb %1, %1\n\t" SOFT_FLAGS_OUT : "=&a"(f) : "q"(v) : "cc");
-	f &= (uint16_t)~(SFL_CF | SFL_AF);
+	f &= (uint16_t) ~(SFL_CF | SFL_AF);
 	cpu->fl = (uint16_t)(f | (cf ? SFL_CF : 0) | (af ? SFL_AF : 0));
 }
 
@@ -133,10 +144,18 @@ OP(op_bcd)
 	uint8_t al = CPU_REG(cpu, 0, uint8_t), ah = CPU_REG(cpu, 1, uint8_t), base = (uint8_t)i->imm;
 	cpu->cur = i;
 	switch (i->imm2) {
-	case 0: bcd_daa_das(cpu, false); break;
-	case 1: bcd_daa_das(cpu, true); break;
-	case 2: bcd_aaa_aas(cpu, false); break;
-	case 3: bcd_aaa_aas(cpu, true); break;
+	case 0:
+		bcd_daa_das(cpu, false);
+		break;
+	case 1:
+		bcd_daa_das(cpu, true);
+		break;
+	case 2:
+		bcd_aaa_aas(cpu, false);
+		break;
+	case 3:
+		bcd_aaa_aas(cpu, true);
+		break;
 	case 4: /* AAM */
 		if (base == 0)
 			soft_raise(cpu, EXC_DE);

@@ -88,7 +88,8 @@ OP(op_pop)
 		if (i->flags & IF_EASLOW) {
 			uint64_t ea = soft_ea(cpu, i) & size_mask(i->addrsize);
 			cpu->gpr[X86_RSP] = old;
-			la = soft_is64(cpu) ? ea + cpu->seg_base[i->segslot] : soft_seg_la(cpu, i->seg, ea, i->size, true);
+			la = soft_is64(cpu) ? ea + cpu->seg_base[i->segslot]
+					    : soft_seg_la(cpu, i->seg, ea, i->size, true);
 		} else {
 			la = soft_ea(cpu, i) + cpu->seg_base[i->segslot];
 			cpu->gpr[X86_RSP] = old;
@@ -132,7 +133,8 @@ OP(op_popf)
 		mask &= 0xffff;
 	sp_set(cpu, cpu->gpr[X86_RSP] + i->size);
 	v = (old & ~mask) | (v & mask);
-	if (LIKELY(((v ^ old) & ~(uint64_t)(FL_ARITH | FL_IF | FL_DF)) == 0 && !(~old & v & FL_IF && cpu->want_window))) {
+	if (LIKELY(((v ^ old) & ~(uint64_t)(FL_ARITH | FL_IF | FL_DF)) == 0 &&
+		   !(~old & v & FL_IF && cpu->want_window))) {
 		cpu->rflags = v & ~(uint64_t)FL_ARITH;
 		cpu->fl = soft_eflags_to_fl(v);
 		NEXT(cpu, i);
@@ -148,7 +150,7 @@ OP(op_pusha)
 	cpu->cur = i;
 	for (unsigned r = 0; r < 8; r++) { /* check all eight before the first is written */
 		uint64_t p = (sp - (r + 1) * n) & mask;
-		soft_probe(cpu, stack_la(cpu, p, n, true), n, true);
+		soft_probe_aligned(cpu, stack_la(cpu, p, n, true), n, true);
 	}
 	for (unsigned r = 0; r < 8; r++)
 		soft_store(cpu, stack_la(cpu, (sp - (r + 1) * n) & mask, n, true), n, cpu->gpr[r]);
@@ -190,7 +192,7 @@ OP(op_enter)
 		soft_store(cpu, stack_la(cpu, sp, n, true), n, frame);
 	}
 	sp = (sp - (uint16_t)i->imm) & mask;
-	soft_probe(cpu, stack_la(cpu, sp, n, true), n, true); /* the new top must be writable */
+	soft_probe_aligned(cpu, stack_la(cpu, sp, n, true), n, true); /* the new top must be writable */
 	soft_reg_set(cpu, X86_RBP * 8, n, n == 2 ? frame : (cpu->gpr[X86_RBP] & ~mask) | frame);
 	sp_set(cpu, sp);
 	NEXT(cpu, i);
@@ -223,6 +225,7 @@ OP(op_push_seg)
 	cpu->cur = i;
 	if (n == 4) { /* writes 16 bits only, moves by 4 (SDM vol. 2, PUSH) */
 		uint64_t sp = (cpu->gpr[X86_RSP] - n) & soft_sp_mask(cpu);
+		soft_probe_aligned(cpu, stack_la(cpu, sp, n, true), n, true);
 		soft_store(cpu, stack_la(cpu, sp, 2, true), 2, cpu->st.seg[i->dst].sel);
 		sp_set(cpu, sp);
 	} else {

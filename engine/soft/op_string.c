@@ -73,8 +73,7 @@ commit(struct soft_cpu *cpu, struct strctx *c, uint64_t k, bool si, bool di)
 static inline bool
 must_pause(struct soft_cpu *cpu, const struct strctx *c)
 {
-	return c->rep && c->count != 0 &&
-	       (atomic_load_explicit(&cpu->attn, memory_order_relaxed) != 0);
+	return c->rep && c->count != 0 && (atomic_load_explicit(&cpu->attn, memory_order_relaxed) != 0);
 }
 
 static const struct soft_insn *
@@ -91,10 +90,13 @@ page_run(uint64_t la, const struct strctx *c)
 	return MIN((0x1000 - (la & 0xfff)) / c->n, c->count);
 }
 
-/* Flat or 64-bit, upward, not stepping: whole runs may go at once. An expand-up flat segment cannot fault inside. */
+/* Flat or 64-bit, upward, not stepping: whole runs may go at once. An expand-up flat segment cannot fault
+ * inside. */
 static inline bool
 can_run(const struct soft_cpu *cpu, const struct soft_insn *i, const struct strctx *c)
 {
+	if (atomic_load_explicit(&cpu->attn, memory_order_relaxed) & ATTN_STEP)
+		return false;
 	return c->rep && c->step > 0 && (!c->checked || (cpu->mode & MODE_FLAT)) &&
 	       (i->seg <= X86_DS || !c->checked) && c->amask != 0xffff;
 }
@@ -146,10 +148,18 @@ stos_run(struct soft_cpu *cpu, struct strctx *c)
 		return false;
 	uint64_t a = cpu->gpr[X86_RAX];
 	switch (c->n) {
-	case 1: __asm__ volatile("rep stosb" : "+D"(dp), "+c"(left) : "a"(a) : "memory"); break;
-	case 2: __asm__ volatile("rep stosw" : "+D"(dp), "+c"(left) : "a"(a) : "memory"); break;
-	case 4: __asm__ volatile("rep stosl" : "+D"(dp), "+c"(left) : "a"(a) : "memory"); break;
-	default: __asm__ volatile("rep stosq" : "+D"(dp), "+c"(left) : "a"(a) : "memory"); break;
+	case 1:
+		__asm__ volatile("rep stosb" : "+D"(dp), "+c"(left) : "a"(a) : "memory");
+		break;
+	case 2:
+		__asm__ volatile("rep stosw" : "+D"(dp), "+c"(left) : "a"(a) : "memory");
+		break;
+	case 4:
+		__asm__ volatile("rep stosl" : "+D"(dp), "+c"(left) : "a"(a) : "memory");
+		break;
+	default:
+		__asm__ volatile("rep stosq" : "+D"(dp), "+c"(left) : "a"(a) : "memory");
+		break;
 	}
 	commit(cpu, c, k, false, true);
 	return true;
@@ -194,10 +204,18 @@ cmp_flags(uint64_t a, uint64_t b, unsigned n)
 {
 	uint16_t f;
 	switch (n) {
-	case 1: __asm__("cmpb %b2, %b1\n\t" SOFT_FLAGS_OUT : "=&a"(f) : "q"(a), "q"(b) : "cc"); break;
-	case 2: __asm__("cmpw %w2, %w1\n\t" SOFT_FLAGS_OUT : "=&a"(f) : "r"(a), "r"(b) : "cc"); break;
-	case 4: __asm__("cmpl %k2, %k1\n\t" SOFT_FLAGS_OUT : "=&a"(f) : "r"(a), "r"(b) : "cc"); break;
-	default: __asm__("cmpq %2, %1\n\t" SOFT_FLAGS_OUT : "=&a"(f) : "r"(a), "r"(b) : "cc"); break;
+	case 1:
+		__asm__("cmpb %b2, %b1\n\t" SOFT_FLAGS_OUT : "=&a"(f) : "q"(a), "q"(b) : "cc");
+		break;
+	case 2:
+		__asm__("cmpw %w2, %w1\n\t" SOFT_FLAGS_OUT : "=&a"(f) : "r"(a), "r"(b) : "cc");
+		break;
+	case 4:
+		__asm__("cmpl %k2, %k1\n\t" SOFT_FLAGS_OUT : "=&a"(f) : "r"(a), "r"(b) : "cc");
+		break;
+	default:
+		__asm__("cmpq %2, %1\n\t" SOFT_FLAGS_OUT : "=&a"(f) : "r"(a), "r"(b) : "cc");
+		break;
 	}
 	return f;
 }
@@ -215,8 +233,9 @@ OP(op_cmps)
 	struct strctx c;
 	str_begin(cpu, i, &c);
 	for (unsigned n = 0; c.count != 0; n++) {
+		uint64_t b =
+		    soft_load(cpu, dst_la(cpu, &c, false), c.n); /* ES:rDI first, as AMD does: seen in CR2 */
 		uint64_t a = soft_load(cpu, src_la(cpu, i, &c), c.n);
-		uint64_t b = soft_load(cpu, dst_la(cpu, &c, false), c.n);
 		commit(cpu, &c, 1, true, true);
 		cpu->fl = cmp_flags(a, b, c.n);
 		if (c.rep && rep_stops(i, cpu->fl))

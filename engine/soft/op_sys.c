@@ -14,7 +14,8 @@ need_cpl0(struct soft_cpu *cpu)
 OP(op_cli)
 {
 	cpu->cur = i;
-	if (cpu->cpl > (cpu->rflags & FL_IOPL) >> 12 || (soft_is_vm86(cpu) && (cpu->rflags & FL_IOPL) != FL_IOPL))
+	if (cpu->cpl > (cpu->rflags & FL_IOPL) >> 12 ||
+	    (soft_is_vm86(cpu) && (cpu->rflags & FL_IOPL) != FL_IOPL))
 		soft_gp(cpu, 0);
 	cpu->rflags &= ~(uint64_t)FL_IF;
 	DONE(cpu, i);
@@ -26,10 +27,12 @@ OP(op_sti)
 {
 	bool was = cpu->rflags & FL_IF;
 	cpu->cur = i;
-	if (cpu->cpl > (cpu->rflags & FL_IOPL) >> 12 || (soft_is_vm86(cpu) && (cpu->rflags & FL_IOPL) != FL_IOPL))
+	if (cpu->cpl > (cpu->rflags & FL_IOPL) >> 12 ||
+	    (soft_is_vm86(cpu) && (cpu->rflags & FL_IOPL) != FL_IOPL))
 		soft_gp(cpu, 0);
 	cpu->rflags |= FL_IF;
-	if (!was && (i[1].fn == op_end_block || cpu->want_window || atomic_load_explicit(&cpu->attn, memory_order_relaxed))) {
+	if (!was && (i[1].fn == op_end_block || cpu->want_window ||
+		     atomic_load_explicit(&cpu->attn, memory_order_relaxed))) {
 		cpu->shadow = SHADOW_STI;
 		return soft_leave_after(cpu, i);
 	}
@@ -181,8 +184,8 @@ set_lma(struct soft_cpu *cpu, bool on)
 void
 soft_write_cr0(struct soft_cpu *cpu, uint64_t v)
 {
-	uint64_t old = cpu->st.cr0, known = CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW |
-					    CR0_CD | CR0_PG;
+	uint64_t old = cpu->st.cr0, known = CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP |
+					    CR0_AM | CR0_NW | CR0_CD | CR0_PG;
 	bool lme = cpu->st.msr.efer & EFER_LME, pg_on = (v & CR0_PG) && !(old & CR0_PG);
 	if (v >> 32 || ((v & CR0_PG) && !(v & CR0_PE)) || ((v & CR0_NW) && !(v & CR0_CD)))
 		soft_gp(cpu, 0);
@@ -225,7 +228,8 @@ soft_write_cr3(struct soft_cpu *cpu, uint64_t v)
 void
 soft_write_cr4(struct soft_cpu *cpu, uint64_t v)
 {
-	uint64_t old = cpu->st.cr4, flush = CR4_PSE | CR4_PAE | CR4_PGE | CR4_PCIDE | CR4_SMEP | CR4_SMAP | CR4_PKE | CR4_PKS | CR4_LA57;
+	uint64_t old = cpu->st.cr4, flush = CR4_PSE | CR4_PAE | CR4_PGE | CR4_PCIDE | CR4_SMEP | CR4_SMAP |
+					    CR4_PKE | CR4_PKS | CR4_LA57;
 	bool lma = soft_long_mode(cpu);
 	if (v & ~cpu->cr4_allowed)
 		soft_gp(cpu, 0);
@@ -233,8 +237,8 @@ soft_write_cr4(struct soft_cpu *cpu, uint64_t v)
 		soft_gp(cpu, 0);
 	if ((v & CR4_PCIDE) && !(old & CR4_PCIDE) && (!lma || (cpu->st.cr3 & 0xfff)))
 		soft_gp(cpu, 0);
-	if ((cpu->st.cr0 & CR0_PG) && !lma && (v & CR4_PAE) && ((v ^ old) & (CR4_PAE | CR4_PGE | CR4_PSE | CR4_SMEP)) &&
-	    !soft_load_pdptes(cpu, cpu->st.cr3))
+	if ((cpu->st.cr0 & CR0_PG) && !lma && (v & CR4_PAE) &&
+	    ((v ^ old) & (CR4_PAE | CR4_PGE | CR4_PSE | CR4_SMEP)) && !soft_load_pdptes(cpu, cpu->st.cr3))
 		soft_gp(cpu, 0);
 	cpu->st.cr4 = v;
 	if ((v ^ old) & flush)
@@ -249,12 +253,23 @@ OP(op_mov_from_cr)
 	cpu->cur = i;
 	need_cpl0(cpu);
 	switch (i->src) {
-	case 0: v = cpu->st.cr0; break;
-	case 2: v = cpu->st.cr2; break;
-	case 3: v = cpu->st.cr3; break;
-	case 4: v = cpu->st.cr4; break;
-	case 8: v = soft_io(cpu, IOLOG_CR8_R, 0, 8, 0, &fault); break;
-	default: soft_ud(cpu);
+	case 0:
+		v = cpu->st.cr0;
+		break;
+	case 2:
+		v = cpu->st.cr2;
+		break;
+	case 3:
+		v = cpu->st.cr3;
+		break;
+	case 4:
+		v = cpu->st.cr4;
+		break;
+	case 8:
+		v = soft_io(cpu, IOLOG_CR8_R, 0, 8, 0, &fault);
+		break;
+	default:
+		soft_ud(cpu);
 	}
 	soft_reg_set(cpu, i->dst, soft_is64(cpu) ? 8 : 4, v);
 	DONE(cpu, i);
@@ -267,17 +282,26 @@ OP(op_mov_to_cr)
 	cpu->cur = i;
 	need_cpl0(cpu);
 	switch (i->dst) {
-	case 0: soft_write_cr0(cpu, v); break;
-	case 2: cpu->st.cr2 = v; break;
-	case 3: soft_write_cr3(cpu, v); break;
-	case 4: soft_write_cr4(cpu, v); break;
+	case 0:
+		soft_write_cr0(cpu, v);
+		break;
+	case 2:
+		cpu->st.cr2 = v;
+		break;
+	case 3:
+		soft_write_cr3(cpu, v);
+		break;
+	case 4:
+		soft_write_cr4(cpu, v);
+		break;
 	case 8:
 		if (v & ~0xfull)
 			soft_gp(cpu, 0);
 		soft_io(cpu, IOLOG_CR8_W, 0, 8, v, &fault);
 		cpu->st.cr8 = v;
 		break;
-	default: soft_ud(cpu);
+	default:
+		soft_ud(cpu);
 	}
 	return soft_leave_after(cpu, i);
 }
@@ -492,9 +516,25 @@ OP(op_mwait)
 	return soft_leave_after(cpu, i);
 }
 
-/* VMCALL, VMMCALL: no hypercall interface is announced. */
+/* KVM_HC_SEND_IPI to nobody reaches nobody; to a vCPU it is not offered (leaf 0x40000001 does not announce
+ * it). */
+static uint64_t
+hypercall(struct soft_cpu *cpu, uint64_t nr)
+{
+	enum { HC_SEND_IPI = 10 };
+	if (cpu->cpl != 0)
+		return (uint64_t)-1; /* EPERM */
+	if (nr == HC_SEND_IPI && (uint32_t)cpu->gpr[X86_RDX] > cpu->vm->maxcpus)
+		return 0;
+	return (uint64_t)-1000; /* KVM_ENOSYS */
+}
+
+/* VMCALL is Intel's and VMMCALL AMD's (imm2): the other vendor's is undefined. */
 OP(op_hypercall)
 {
 	cpu->cur = i;
-	soft_ud(cpu);
+	if (i->imm2 != x86_cpuid_is_amd(cpu->cpuid) || soft_is_real(cpu))
+		soft_ud(cpu);
+	cpu->gpr[X86_RAX] = hypercall(cpu, cpu->gpr[X86_RAX]);
+	DONE(cpu, i);
 }

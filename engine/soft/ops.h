@@ -14,13 +14,14 @@ enum bit_op { BT_BT, BT_BTS, BT_BTR, BT_BTC, BT_COUNT };
 
 /* Last index: log2 of the operand's bytes. */
 extern const soft_op_fn soft_op_alu[ALU_COUNT][FORM_COUNT][4];
-extern const soft_op_fn soft_op_unary[UN_COUNT][3][4];    /* R, M, LM */
-extern const soft_op_fn soft_op_shift[SH_COUNT][4][4];    /* R by imm, R by CL, M by imm, M by CL */
-extern const soft_op_fn soft_op_mov[5][4];                /* FORM_RR..FORM_MI */
-extern const soft_op_fn soft_op_movx[2][2][4][4];         /* zero/sign, register/memory, dest, source */
-extern const soft_op_fn soft_op_bt[BT_COUNT][6][4];       /* R by imm, R by R, M by imm, M by R, LM by imm, LM by R */
-extern const soft_op_fn soft_op_mul[4][2][4];             /* mul, imul, div, idiv; R/M */
-extern const soft_op_fn soft_op_imul2[4][4];              /* r*r, r*m, r=r*imm, r=m*imm */
+extern const soft_op_fn soft_op_unary[UN_COUNT][3][4]; /* R, M, LM */
+extern const soft_op_fn soft_op_shift[SH_COUNT][4][4]; /* R by imm, R by CL, M by imm, M by CL */
+extern const soft_op_fn soft_op_mov[5][4];	       /* FORM_RR..FORM_MI */
+extern const soft_op_fn soft_op_movx[2][2][4][4];      /* zero/sign, register/memory, dest, source */
+extern const soft_op_fn soft_op_bt[BT_COUNT][6]
+				  [4];	      /* R by imm, R by R, M by imm, M by R, LM by imm, LM by R */
+extern const soft_op_fn soft_op_mul[4][2][4]; /* mul, imul, div, idiv; R/M */
+extern const soft_op_fn soft_op_imul2[4][4];  /* r*r, r*m, r=r*imm, r=m*imm */
 extern const soft_op_fn soft_op_jcc[16], soft_op_setcc[16], soft_op_cmov[16][2][4];
 extern const soft_op_fn soft_op_xchg[2][4], soft_op_xadd[3][4], soft_op_cmpxchg[3][4];
 extern const soft_op_fn soft_op_lea[4];
@@ -87,7 +88,7 @@ OP(op_lahf);
 OP(op_sahf);
 OP(op_flag); /* clc, stc, cmc, cld, std: imm2 */
 OP(op_cmpxchg8b);
-OP(op_bcd);  /* daa, das, aaa, aas, aam, aad: imm2 */
+OP(op_bcd); /* daa, das, aaa, aas, aam, aad: imm2 */
 OP(op_salc);
 OP(op_mov_moffs);
 OP(op_rdrand);
@@ -173,14 +174,30 @@ soft_cond(uint16_t fl, unsigned cc)
 {
 	bool r;
 	switch (cc >> 1) {
-	case 0: r = fl & SFL_OF; break;
-	case 1: r = fl & SFL_CF; break;
-	case 2: r = fl & SFL_ZF; break;
-	case 3: r = fl & (SFL_CF | SFL_ZF); break;
-	case 4: r = fl & SFL_SF; break;
-	case 5: r = fl & SFL_PF; break;
-	case 6: r = ((fl >> 15) ^ fl) & 1; break;
-	default: r = (((fl >> 15) ^ fl) & 1) || (fl & SFL_ZF); break;
+	case 0:
+		r = fl & SFL_OF;
+		break;
+	case 1:
+		r = fl & SFL_CF;
+		break;
+	case 2:
+		r = fl & SFL_ZF;
+		break;
+	case 3:
+		r = fl & (SFL_CF | SFL_ZF);
+		break;
+	case 4:
+		r = fl & SFL_SF;
+		break;
+	case 5:
+		r = fl & SFL_PF;
+		break;
+	case 6:
+		r = ((fl >> 15) ^ fl) & 1;
+		break;
+	default:
+		r = (((fl >> 15) ^ fl) & 1) || (fl & SFL_ZF);
+		break;
 	}
 	return r != (cc & 1);
 }

@@ -71,8 +71,8 @@ soft_update_mode(struct soft_cpu *cpu)
 	if (m != MODE_64) {
 		if (sg[X86_SS].attr & SEG_DB)
 			m |= MODE_SS32;
-		if (!real && !vm86 && data_flat(&sg[X86_DS]) && data_flat(&sg[X86_ES]) && data_flat(&sg[X86_SS]) &&
-		    seg_flat(&sg[X86_CS]) && (sg[X86_CS].attr & 2))
+		if (!real && !vm86 && data_flat(&sg[X86_DS]) && data_flat(&sg[X86_ES]) &&
+		    data_flat(&sg[X86_SS]) && seg_flat(&sg[X86_CS]) && (sg[X86_CS].attr & 2))
 			m |= MODE_FLAT;
 	}
 	if (real)
@@ -86,7 +86,8 @@ soft_update_mode(struct soft_cpu *cpu)
 	for (unsigned n = 0; n < 6; n++)
 		cpu->seg_base[n] = sg[n].base;
 	cpu->seg_base[SEG_ZERO] = 0;
-	/* 16/32-bit blocks are cut at CS's limit and found by IP: a changed base or limit makes them others */
+	/* 16/32-bit blocks are cut at CS's limit and found by IP: a changed base or limit makes them others
+	 */
 	if ((m & MODE_CS) != MODE_64 && !(m & MODE_FLAT))
 		cpu->jc_gen++;
 }
@@ -107,18 +108,19 @@ soft_set_cpl(struct soft_cpu *cpu, unsigned cpl)
 	soft_mmu_update(cpu);
 }
 
-static void __attribute__((noreturn, cold))
-seg_fault(struct soft_cpu *cpu, bool ss)
+static void __attribute__((noreturn, cold)) seg_fault(struct soft_cpu *cpu, bool ss)
 {
 	soft_raise_err(cpu, ss ? EXC_SS : EXC_GP, 0);
 }
 
 uint64_t
-soft_segment_la(struct soft_cpu *cpu, const struct x86_segment *s, bool ss, uint64_t ea, unsigned size, bool write)
+soft_segment_la(struct soft_cpu *cpu, const struct x86_segment *s, bool ss, uint64_t ea, unsigned size,
+		bool write)
 {
 	uint64_t last = ea + size - 1;
 	if (!soft_is_real(cpu) && !soft_is_vm86(cpu)) {
-		if ((s->attr & SEG_UNUSABLE) || (write && (s->attr & 0xa) != 2) || (!write && (s->attr & 0xa) == 8))
+		if ((s->attr & SEG_UNUSABLE) || (write && (s->attr & 0xa) != 2) ||
+		    (!write && (s->attr & 0xa) == 8))
 			seg_fault(cpu, ss);
 	}
 	if ((s->attr & 0xc) == 4) { /* data, expand-down */
@@ -226,7 +228,8 @@ soft_load_seg(struct soft_cpu *cpu, unsigned seg, uint16_t sel)
 	soft_seg_changed(cpu, seg);
 }
 
-/* Check and fetch a stack segment for another privilege level. exc: #TS for a new stack from a TSS, else #GP/#SS. */
+/* Check and fetch a stack segment for another privilege level. exc: #TS for a new stack from a TSS, else
+ * #GP/#SS. */
 void
 soft_check_stack(struct soft_cpu *cpu, uint16_t sel, unsigned cpl, bool from_tss, struct x86_segment *out)
 {
@@ -249,13 +252,17 @@ soft_check_stack(struct soft_cpu *cpu, uint16_t sel, unsigned cpl, bool from_tss
 void
 soft_drop_inner_segs(struct soft_cpu *cpu)
 {
-	static const uint8_t segs[] = { X86_ES, X86_DS, X86_FS, X86_GS };
+	static const uint8_t segs[] = {X86_ES, X86_DS, X86_FS, X86_GS};
 	for (unsigned n = 0; n < ARRAY_LEN(segs); n++) {
 		struct x86_segment *s = &cpu->st.seg[segs[n]];
 		unsigned dpl = (s->attr & SEG_DPL) >> SEG_DPL_SHIFT;
 		bool conforming = (s->attr & 0x1c) == 0x1c;
-		if (!(s->attr & SEG_UNUSABLE) && !conforming && dpl < cpu->cpl)
+		if (!(s->attr & SEG_UNUSABLE) && !conforming && dpl < cpu->cpl) {
+			uint64_t base = s->base; /* stays: 64-bit code goes on using FS and GS by it */
 			load_null(cpu, segs[n], 0);
+			if (segs[n] >= X86_FS)
+				s->base = base;
+		}
 	}
 	soft_update_mode(cpu);
 }

@@ -7,11 +7,12 @@
 
 void soft_mark_accessed(struct soft_cpu *cpu, uint64_t la, uint64_t desc);
 void soft_load_seg_real(struct soft_cpu *cpu, unsigned seg, uint16_t sel);
-void soft_check_stack(struct soft_cpu *cpu, uint16_t sel, unsigned cpl, bool from_tss, struct x86_segment *out);
+void soft_check_stack(struct soft_cpu *cpu, uint16_t sel, unsigned cpl, bool from_tss,
+		      struct x86_segment *out);
 void soft_drop_inner_segs(struct soft_cpu *cpu);
 /* Checks as of an access through *s, whichever register it will be in. */
-uint64_t soft_segment_la(struct soft_cpu *cpu, const struct x86_segment *s, bool ss, uint64_t ea, unsigned size,
-    bool write);
+uint64_t soft_segment_la(struct soft_cpu *cpu, const struct x86_segment *s, bool ss, uint64_t ea,
+			 unsigned size, bool write);
 
 /* A stack being pushed to or popped from, before it becomes the current one. */
 struct soft_stack {
@@ -30,7 +31,8 @@ void soft_stack_from_tss(struct soft_cpu *cpu, struct soft_stack *s, unsigned cp
 void soft_stack_commit_sp(struct soft_cpu *cpu, const struct soft_stack *s);
 
 uint64_t soft_return_desc(struct soft_cpu *cpu, uint16_t sel, uint64_t *la);
-void soft_return_stack(struct soft_cpu *cpu, uint16_t sel, uint64_t code_desc, unsigned rpl, struct x86_segment *out);
+void soft_return_stack(struct soft_cpu *cpu, uint16_t sel, uint64_t code_desc, unsigned rpl,
+		       struct x86_segment *out);
 
 /* A code descriptor into CS with the given RPL; sets CPL. */
 void soft_commit_cs(struct soft_cpu *cpu, uint16_t sel, uint64_t desc, uint64_t la, unsigned cpl);

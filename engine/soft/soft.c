@@ -29,8 +29,8 @@ soft_unsupported(struct soft_cpu *cpu, const char *fmt, ...)
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
 	cpu->exit->kind = VM_EXIT_UNSUPPORTED;
-	snprintf(cpu->exit->u.why, sizeof(cpu->exit->u.why), "%s: not implemented, vcpu %u at %04x:%#llx", text, cpu->id,
-	    cpu->st.seg[X86_CS].sel, (unsigned long long)rip);
+	snprintf(cpu->exit->u.why, sizeof(cpu->exit->u.why), "%s: not implemented, vcpu %u at %04x:%#llx",
+		 text, cpu->id, cpu->st.seg[X86_CS].sel, (unsigned long long)rip);
 	cpu->exit_open = false;
 	longjmp(cpu->jb, LEAVE_EXIT);
 }
@@ -84,7 +84,8 @@ soft_io(struct soft_cpu *cpu, enum io_kind kind, uint64_t addr, unsigned size, u
 			*fault = e->fault;
 			return e->data;
 		}
-		cpu->iolog_n = cpu->iolog_pos; /* another vCPU changed what this instruction reads: go on from here */
+		cpu->iolog_n =
+		    cpu->iolog_pos; /* another vCPU changed what this instruction reads: go on from here */
 	}
 	if (cpu->iolog_n == IOLOG_MAX) {
 		log_guest("vcpu %u: one instruction with over %u device accesses", cpu->id, IOLOG_MAX);
@@ -92,7 +93,7 @@ soft_io(struct soft_cpu *cpu, enum io_kind kind, uint64_t addr, unsigned size, u
 		return ~0ull;
 	}
 	struct soft_iolog *e = &cpu->iolog[cpu->iolog_n];
-	*e = (struct soft_iolog){ .kind = (uint8_t)kind, .size = (uint8_t)size, .addr = addr, .data = data };
+	*e = (struct soft_iolog){.kind = (uint8_t)kind, .size = (uint8_t)size, .addr = addr, .data = data};
 	exit_fill(cpu, kind, addr, size, data);
 	cpu->open_kind = kind;
 	cpu->exit_open = true;
@@ -107,15 +108,22 @@ take_answer(struct soft_cpu *cpu)
 	struct soft_iolog *e = &cpu->iolog[cpu->iolog_n++];
 	cpu->exit_open = false;
 	switch (cpu->open_kind) {
-	case IOLOG_MMIO_R: e->data = x->u.mmio.data & size_mask(e->size); break;
-	case IOLOG_IN: e->data = x->u.io.data & size_mask(e->size); break;
+	case IOLOG_MMIO_R:
+		e->data = x->u.mmio.data & size_mask(e->size);
+		break;
+	case IOLOG_IN:
+		e->data = x->u.io.data & size_mask(e->size);
+		break;
 	case IOLOG_RDMSR:
 	case IOLOG_WRMSR:
 		e->data = x->u.msr.val;
 		e->fault = x->u.msr.fault;
 		break;
-	case IOLOG_CR8_R: e->data = x->u.cr8; break;
-	default: break;
+	case IOLOG_CR8_R:
+		e->data = x->u.cr8;
+		break;
+	default:
+		break;
 	}
 }
 
@@ -129,7 +137,8 @@ contributory(unsigned vec)
 static void
 apply_exception_state(struct soft_cpu *cpu)
 {
-	if (cpu->exc_kind == EXCK_EXT || cpu->exc_kind == EXCK_INT || cpu->exc_kind == EXCK_INT3 || cpu->exc_kind == EXCK_NMI)
+	if (cpu->exc_kind == EXCK_EXT || cpu->exc_kind == EXCK_INT || cpu->exc_kind == EXCK_INT3 ||
+	    cpu->exc_kind == EXCK_NMI)
 		return;
 	if (cpu->exc_vec == EXC_PF)
 		cpu->st.cr2 = cpu->exc_cr2;
@@ -204,15 +213,15 @@ deliver_event(struct soft_cpu *cpu, unsigned vec, enum soft_exc_kind kind)
 static bool
 intr_open(const struct soft_cpu *cpu)
 {
-	return (cpu->rflags & FL_IF) && !cpu->shadow && !cpu->intr_pending && !cpu->in_delivery && cpu->iolog_n == 0 &&
-	       cpu->st.pending_db == 0;
+	return (cpu->rflags & FL_IF) && !cpu->shadow && !cpu->intr_pending && !cpu->in_delivery &&
+	       cpu->iolog_n == 0 && cpu->st.pending_db == 0;
 }
 
 static bool
 must_step(const struct soft_cpu *cpu)
 {
-	return (cpu->rflags & (FL_TF | FL_RF)) || cpu->shadow || cpu->iolog_n != 0 || (cpu->st.dr[7] & 0xff) ||
-	       cpu->step_limited;
+	return (cpu->rflags & (FL_TF | FL_RF)) || cpu->shadow || cpu->iolog_n != 0 ||
+	       (cpu->st.dr[7] & 0xff) || cpu->step_limited;
 }
 
 static bool
@@ -298,7 +307,8 @@ check_breakpoints(struct soft_cpu *cpu)
 	uint32_t hit = 0;
 	uint64_t la = soft_is64(cpu) ? cpu->rip : (cpu->rip + cpu->st.seg[X86_CS].base) & 0xffffffff;
 	for (unsigned n = 0; n < 4; n++) {
-		if ((cpu->st.dr[7] >> (2 * n) & 3) && (cpu->st.dr[7] >> (16 + 4 * n) & 15) == 0 && cpu->st.dr[n] == la)
+		if ((cpu->st.dr[7] >> (2 * n) & 3) && (cpu->st.dr[7] >> (16 + 4 * n) & 15) == 0 &&
+		    cpu->st.dr[n] == la)
 			hit |= 1u << n;
 	}
 	if (hit == 0)
@@ -319,10 +329,10 @@ run_single(struct soft_cpu *cpu)
 	if ((cpu->st.dr[7] & 0xff) && !(cpu->rflags & FL_RF) && cpu->iolog_n == 0)
 		check_breakpoints(cpu);
 	cpu->iolog_pos = 0;
+	if (cpu->step_left > 0)
+		cpu->step_left--; /* also for one that cannot even be fetched */
 	struct soft_block *b = soft_single(cpu);
 	cpu->rflags &= ~(uint64_t)FL_RF;
-	if (cpu->step_left > 0)
-		cpu->step_left--;
 	cpu->shadow = 0;
 	cpu->gpr[REG_RIPBASE] = cpu->rip;
 	cpu->cur_block = b;
@@ -363,9 +373,9 @@ run_guest(struct soft_cpu *cpu)
 	}
 	cpu->single_shadow = 0;
 	for (;;) {
-		if (atomic_load_explicit(&cpu->attn, memory_order_relaxed) || cpu->shadow || cpu->halted || cpu->intr_pending ||
-		    cpu->want_window || cpu->iolog_n || cpu->st.pending_db || cpu->st.nmi_pending || cpu->want_flush ||
-		    cpu->in_delivery) {
+		if (atomic_load_explicit(&cpu->attn, memory_order_relaxed) || cpu->shadow || cpu->halted ||
+		    cpu->intr_pending || cpu->want_window || cpu->iolog_n || cpu->st.pending_db ||
+		    cpu->st.nmi_pending || cpu->want_flush || cpu->in_delivery) {
 			if (between_blocks(cpu))
 				return;
 			if (atomic_load(&cpu->attn) & ATTN_STEP) {
@@ -474,21 +484,22 @@ derive_allowed(struct soft_cpu *cpu)
 	x86_cpuid_query(cpu->cpuid, 0x80000001, 0, e1);
 	x86_cpuid_query(cpu->cpuid, 0x80000008, 0, e8);
 	x86_cpuid_query(cpu->cpuid, 0x80000021, 0, e21);
-	uint64_t c = CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE | CR4_PCE | CR4_OSFXSR | CR4_OSXMMEXCPT;
+	uint64_t c =
+	    CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE | CR4_PCE | CR4_OSFXSR | CR4_OSXMMEXCPT;
 	const struct {
 		uint32_t word, bit;
 		uint64_t cr4;
 	} map[] = {
-		{ l1[3], 1, CR4_VME | CR4_PVI }, { l7[2], 2, CR4_UMIP }, { l7[2], 16, CR4_LA57 }, { l7[1], 0, CR4_FSGSBASE },
-		{ l1[2], 17, CR4_PCIDE }, { l1[2], 26, CR4_OSXSAVE }, { l7[1], 7, CR4_SMEP }, { l7[1], 20, CR4_SMAP },
-		{ l7[2], 3, CR4_PKE }, { l7[2], 31, CR4_PKS },
+	    {l1[3], 1, CR4_VME | CR4_PVI}, {l7[2], 2, CR4_UMIP},   {l7[2], 16, CR4_LA57},
+	    {l7[1], 0, CR4_FSGSBASE},	   {l1[2], 17, CR4_PCIDE}, {l1[2], 26, CR4_OSXSAVE},
+	    {l7[1], 7, CR4_SMEP},	   {l7[1], 20, CR4_SMAP},  {l7[2], 3, CR4_PKE},
+	    {l7[2], 31, CR4_PKS},
 	};
 	for (unsigned n = 0; n < ARRAY_LEN(map); n++)
 		c |= map[n].word >> map[n].bit & 1 ? map[n].cr4 : 0;
 	cpu->cr4_allowed = c;
 	cpu->efer_allowed = EFER_SCE | (e1[3] >> 29 & 1 ? EFER_LME : 0) | (e1[3] >> 20 & 1 ? EFER_NXE : 0) |
-			    (e1[3] >> 25 & 1 ? EFER_FFXSR : 0) |
-			    (e21[0] >> 8 & 1 ? EFER_AIBRSE : 0);
+			    (e1[3] >> 25 & 1 ? EFER_FFXSR : 0) | (e21[0] >> 8 & 1 ? EFER_AIBRSE : 0);
 	cpu->xcr0_allowed = ld[0] | (uint64_t)ld[3] << 32;
 	unsigned phys = e8[0] & 0xff ? e8[0] & 0xff : 36;
 	cpu->phys_mask = (1ull << phys) - 1;
@@ -650,39 +661,39 @@ soft_stats(struct engine_vcpu *v, void (*fn)(void *arg, const char *name, uint64
 		const char *name;
 		uint64_t value;
 	} rows[] = {
-		{ "instructions", cpu->icount },
-		{ "blocks decoded", cpu->ctr.blocks_decoded },
-		{ "instructions decoded", cpu->ctr.insns_decoded },
-		{ "block lookups", cpu->ctr.block_lookup },
-		{ "TLB misses", cpu->ctr.tlb_miss },
-		{ "TLB flushes", cpu->ctr.tlb_flush },
-		{ "writes to code", cpu->ctr.smc },
-		{ "stub calls", cpu->ctr.stub_calls },
-		{ "exceptions", cpu->ctr.exceptions },
-		{ "interrupts", cpu->ctr.interrupts },
-		{ "port exits", cpu->ctr.io },
-		{ "MMIO exits", cpu->ctr.mmio },
-		{ "MSR exits", cpu->ctr.msr },
-		{ "halts", cpu->ctr.hlt },
+	    {"instructions", cpu->icount},
+	    {"blocks decoded", cpu->ctr.blocks_decoded},
+	    {"instructions decoded", cpu->ctr.insns_decoded},
+	    {"block lookups", cpu->ctr.block_lookup},
+	    {"TLB misses", cpu->ctr.tlb_miss},
+	    {"TLB flushes", cpu->ctr.tlb_flush},
+	    {"writes to code", cpu->ctr.smc},
+	    {"stub calls", cpu->ctr.stub_calls},
+	    {"exceptions", cpu->ctr.exceptions},
+	    {"interrupts", cpu->ctr.interrupts},
+	    {"port exits", cpu->ctr.io},
+	    {"MMIO exits", cpu->ctr.mmio},
+	    {"MSR exits", cpu->ctr.msr},
+	    {"halts", cpu->ctr.hlt},
 	};
 	for (unsigned n = 0; n < ARRAY_LEN(rows); n++)
 		fn(arg, rows[n].name, rows[n].value);
 }
 
 const struct engine_ops engine_soft = {
-	.name = "soft",
-	.probe = soft_probe_engine,
-	.vm_create = soft_vm_create,
-	.vm_destroy = soft_vm_destroy,
-	.cpuid_filter = soft_cpuid_filter,
-	.vcpu_create = soft_vcpu_create,
-	.vcpu_destroy = soft_vcpu_destroy,
-	.run = soft_run,
-	.kick = soft_kick,
-	.get_state = soft_get_state,
-	.set_state = soft_set_state,
-	.intr_ready = soft_intr_ready,
-	.inject_intr = soft_inject_intr,
-	.inject_nmi = soft_inject_nmi,
-	.stats = soft_stats,
+    .name = "soft",
+    .probe = soft_probe_engine,
+    .vm_create = soft_vm_create,
+    .vm_destroy = soft_vm_destroy,
+    .cpuid_filter = soft_cpuid_filter,
+    .vcpu_create = soft_vcpu_create,
+    .vcpu_destroy = soft_vcpu_destroy,
+    .run = soft_run,
+    .kick = soft_kick,
+    .get_state = soft_get_state,
+    .set_state = soft_set_state,
+    .intr_ready = soft_intr_ready,
+    .inject_intr = soft_inject_intr,
+    .inject_nmi = soft_inject_nmi,
+    .stats = soft_stats,
 };

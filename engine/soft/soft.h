@@ -7,7 +7,8 @@
 #include "engine/engine.h"
 
 /* Run exactly max_insns instructions (one iteration of a string instruction counts as one), or fewer when an
- * exit comes first. Returns 0 when the count ran out, 1 when *x holds an exit. The thread that runs the vCPU. */
+ * exit comes first. Returns 0 when the count ran out, 1 when *x holds an exit. The thread that runs the vCPU.
+ */
 int soft_vcpu_step(struct engine_vcpu *v, uint64_t max_insns, struct vm_exit *x);
 
 #endif

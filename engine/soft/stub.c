@@ -32,6 +32,7 @@ struct soft_stub_pool {
 	size_t used;
 	bool full;
 	struct soft_stub *hash[HASH_SIZE];
+	struct soft_cpu *scratch; /* for trying a fresh stub: does it want its operand aligned? */
 };
 
 struct soft_stub_pool *
@@ -46,6 +47,10 @@ soft_stub_pool_create(struct err *err)
 	if (p->rw == MAP_FAILED || p->rx == MAP_FAILED)
 		goto fail;
 	close(fd);
+	p->scratch = aligned_alloc(64, (sizeof(struct soft_cpu) + 63) & ~63ul);
+	if (p->scratch == NULL)
+		goto fail;
+	memset(p->scratch, 0, sizeof(struct soft_cpu));
 	pthread_mutex_init(&p->lock, NULL);
 	soft_stub_signals();
 	return p;
@@ -77,6 +82,7 @@ soft_stub_pool_destroy(struct soft_stub_pool *p)
 	if (p == NULL)
 		return;
 	soft_stub_reset(p);
+	free(p->scratch);
 	munmap(p->rw, POOL_BYTES);
 	munmap(p->rx, POOL_BYTES);
 	pthread_mutex_destroy(&p->lock);
@@ -100,23 +106,34 @@ __asm__(".text\n"
 	"soft_stub_call:\n\t"
 	"push %rbx\n\tpush %rbp\n\tpush %r12\n\tpush %r13\n\tpush %r14\n\tpush %r15\n\t"
 	"mov %rsp, (%rcx)\n\t"
+	"test %r8d, %r8d\n\t"
+	"jnz 2f\n\t"
 	"call *%rsi\n\t"
 	"xor %eax, %eax\n"
 	"1:\tpop %r15\n\tpop %r14\n\tpop %r13\n\tpop %r12\n\tpop %rbp\n\tpop %rbx\n\t"
 	"ret\n"
+	"2:\tpushfq\n\torl $0x40000, (%rsp)\n\tpopfq\n\t" /* EFLAGS.AC for the guest that checks alignment */
+	"call *%rsi\n\t"
+	"pushfq\n\tandl $~0x40000, (%rsp)\n\tpopfq\n\t"
+	"xor %eax, %eax\n\t"
+	"jmp 1b\n"
 	".globl soft_stub_fault\n"
 	"soft_stub_fault:\n\t" /* rax: trap + 1, rsp restored by the handler */
 	"fninit\n\t"
 	"ldmxcsr (%rdx)\n\t"
 	"cld\n\t"
 	"jmp 1b\n");
-unsigned soft_stub_call(struct soft_cpu *cpu, const uint8_t *code, uint8_t *membuf, void **rsp_slot);
+unsigned soft_stub_call(struct soft_cpu *cpu, const uint8_t *code, uint8_t *membuf, void **rsp_slot, bool ac);
 
 static void
 on_signal(int sig, siginfo_t *si, void *ctx)
 {
 	ucontext_t *uc = ctx;
 	greg_t *g = uc->uc_mcontext.gregs;
+	__asm__ volatile("pushfq\n\tandl $~0x40000, (%%rsp)\n\tpopfq"
+			 :
+			 :
+			 : "cc", "memory"); /* AC may be the guest's */
 	struct soft_cpu *cpu = tls_stub_cpu;
 	(void)si;
 	if (cpu != NULL) {
@@ -128,6 +145,7 @@ on_signal(int sig, siginfo_t *si, void *ctx)
 		g[REG_RSP] = (greg_t)(uintptr_t)cpu->stub_rsp;
 		g[REG_RDX] = (greg_t)(uintptr_t)&cpu->host_mxcsr;
 		g[REG_RAX] = (greg_t)trap + 1;
+		g[REG_EFL] &= ~(greg_t)FL_AC;
 		return;
 	}
 	/* Not ours: as if we were not here. The instruction faults again under the old action. */
@@ -137,8 +155,8 @@ on_signal(int sig, siginfo_t *si, void *ctx)
 static void
 install_signals(void)
 {
-	static const int sigs[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL };
-	struct sigaction sa = { .sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_NODEFER };
+	static const int sigs[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL};
+	struct sigaction sa = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_NODEFER};
 	for (unsigned n = 0; n < ARRAY_LEN(sigs); n++)
 		sigaction(sigs[n], &sa, &old_actions[sigs[n]]);
 }
@@ -156,7 +174,7 @@ soft_stub_enter(struct soft_cpu *cpu, const uint8_t *code, uint8_t *membuf)
 	unsigned r;
 	tls_stub_cpu = cpu;
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
-	r = soft_stub_call(cpu, code, membuf, &cpu->stub_rsp);
+	r = soft_stub_call(cpu, code, membuf, &cpu->stub_rsp, cpu->ac_on);
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 	tls_stub_cpu = NULL;
 	return r;
@@ -188,12 +206,14 @@ soft_check_units(struct soft_cpu *cpu, unsigned units)
 
 /* The trap of a stub as the guest's exception. */
 static void __attribute__((noreturn))
-stub_trap(struct soft_cpu *cpu, unsigned trap)
+stub_trap(struct soft_cpu *cpu, const struct soft_stub *s, unsigned trap)
 {
+	if (trap == EXC_XM && (s->units & UNIT_MMX))
+		soft_mmx_enter(cpu); /* the x87 unit is in MMX mode by then */
 	if (trap == EXC_XM && !(cpu->st.cr4 & CR4_OSXMMEXCPT))
 		soft_ud(cpu);
-	if (trap == EXC_GP)
-		soft_gp(cpu, 0);
+	if (trap == EXC_GP || trap == EXC_AC)
+		soft_raise_err(cpu, trap, 0);
 	if (trap == EXC_PF || trap > EXC_XM) /* a stub touches only its operand's copy */
 		soft_unsupported(cpu, "host trap %u in generated code", trap);
 	soft_raise(cpu, trap);
@@ -241,7 +261,8 @@ load_masked(struct soft_cpu *cpu, const struct soft_stub *s, uint64_t la, uint8_
 }
 
 static void
-store_masked(struct soft_cpu *cpu, const struct soft_stub *s, uint64_t la, const uint8_t *buf, uint64_t m, bool probe)
+store_masked(struct soft_cpu *cpu, const struct soft_stub *s, uint64_t la, const uint8_t *buf, uint64_t m,
+	     bool probe)
 {
 	for (unsigned n = 0; n < s->elem_count; n++) {
 		if (!(m >> n & 1))
@@ -255,8 +276,8 @@ store_masked(struct soft_cpu *cpu, const struct soft_stub *s, uint64_t la, const
 
 /* x87 environment pointers are the guest's, never those of the stub. */
 static void
-fix_x87_pointers(struct soft_cpu *cpu, const struct soft_insn *i, const struct soft_stub *s, uint64_t la, uint8_t *buf,
-    const uint8_t before[32])
+fix_x87_pointers(struct soft_cpu *cpu, const struct soft_insn *i, const struct soft_stub *s, uint64_t la,
+		 uint8_t *buf, const uint8_t before[32])
 {
 	memcpy(cpu->fximage + 6, before + 6, 18);
 	switch (s->x87_kind) {
@@ -287,7 +308,7 @@ fix_x87_pointers(struct soft_cpu *cpu, const struct soft_insn *i, const struct s
  * instruction changed already, must then still be the old one. */
 static void
 store_result(struct soft_cpu *cpu, const struct soft_stub *s, uint64_t la, const uint8_t *buf, uint64_t m,
-    const uint8_t *fx_before)
+	     const uint8_t *fx_before)
 {
 	uint8_t after[160];
 	bool fx = s->units & UNIT_FXSTATE;
@@ -303,6 +324,15 @@ store_result(struct soft_cpu *cpu, const struct soft_stub *s, uint64_t la, const
 		memcpy(cpu->fximage, after, sizeof(after));
 }
 
+static void
+preload(struct soft_cpu *cpu, uint64_t la, uint8_t *buf, unsigned n)
+{
+	unsigned first = (unsigned)MIN(n, 0x1000 - (la & 0xfff));
+	soft_peek(cpu, la, buf, first);
+	if (first < n)
+		soft_peek(cpu, la + first, buf + first, n - first);
+}
+
 OP(op_stub)
 {
 	const struct soft_stub *s = i->aux.p;
@@ -313,20 +343,32 @@ OP(op_stub)
 
 	cpu->cur = i;
 	soft_check_units(cpu, s->units);
+	if ((s->units & UNIT_FXSTATE) && (cpu->fximage[2] & 0x80) && !s->x87_nowait)
+		soft_raise(cpu, EXC_MF); /* a pending exception comes before anything that this one does */
 	if (s->mem_size) {
 		la = soft_la(cpu, i, s->mem_size, s->mem_write);
 		buf = room + (la & 63);
-		if (s->mask != MASK_NONE) {
+		if (s->mask != MASK_NONE)
 			m = mask_bits(cpu, s);
+		if (UNLIKELY(la & (s->align - 1u)) && (s->mask == MASK_NONE || m != 0))
+			soft_gp(cpu, 0);
+		if (UNLIKELY(cpu->ac_on) && (la & (s->ac_align - 1u)) && s->mask == MASK_NONE)
+			soft_raise_err(cpu, EXC_AC, 0);
+		if (s->mask != MASK_NONE) {
 			if (s->mem_read)
 				load_masked(cpu, s, la, buf);
-			if (s->mem_write)
+			if (s->mem_write && s->whole_check)
+				soft_probe(cpu, la, s->mem_size, true);
+			else if (s->mem_write)
 				store_masked(cpu, s, la, buf, m, true);
 		} else {
-			if (s->mem_read)
-				load_operand(cpu, la, buf, s->mem_size);
 			if (s->mem_write)
 				soft_probe(cpu, la, s->mem_size, true);
+			if (s->mem_read)
+				load_operand(cpu, la, buf, s->mem_size);
+			else if (s->units &
+				 UNIT_X87) /* an unmasked exception stores nothing: then the old bytes stay */
+				preload(cpu, la, buf, s->mem_size);
 		}
 	}
 	if (s->units & UNIT_FXSTATE)
@@ -334,7 +376,7 @@ OP(op_stub)
 	cpu->ctr.stub_calls++;
 	trap = soft_stub_enter(cpu, s->code, buf);
 	if (UNLIKELY(trap != 0))
-		stub_trap(cpu, trap - 1);
+		stub_trap(cpu, s, trap - 1);
 	if (s->units & UNIT_X87)
 		fix_x87_pointers(cpu, i, s, la, buf, fx_before);
 	if (s->mem_write)
@@ -357,10 +399,13 @@ static OP(op_stub_full)
 static unsigned
 units_of(const ZydisDecodedInstruction *z)
 {
-	ZydisISASet s = z->meta.isa_set;
-	bool evex = z->encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX, vex = z->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX;
-	if (s >= ZYDIS_ISA_SET_AVX512BW_128 && s <= ZYDIS_ISA_SET_AVX512_VPOPCNTDQ_512 && s != ZYDIS_ISA_SET_AVX512ER_512 &&
-	    s != ZYDIS_ISA_SET_AVX512PF_512)
+	ZydisISASet s = z->mnemonic == ZYDIS_MNEMONIC_FISTTP ? ZYDIS_ISA_SET_X87 : z->meta.isa_set;
+	bool evex = z->encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX,
+	     vex = z->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX;
+	if (s >= ZYDIS_ISA_SET_AVX512BW_128 && s <= ZYDIS_ISA_SET_AVX512_VPOPCNTDQ_512 &&
+	    s != ZYDIS_ISA_SET_AVX512ER_512 && s != ZYDIS_ISA_SET_AVX512ER_SCALAR &&
+	    s != ZYDIS_ISA_SET_AVX512PF_512 &&
+	    (s < ZYDIS_ISA_SET_AVX512_4FMAPS_512 || s > ZYDIS_ISA_SET_AVX512_4VNNIW_512))
 		return UNIT_EVEX;
 	switch (s) {
 	case ZYDIS_ISA_SET_X87:
@@ -388,6 +433,7 @@ units_of(const ZydisDecodedInstruction *z)
 		return vex ? UNIT_AVX : UNIT_SSE;
 	case ZYDIS_ISA_SET_AVX:
 	case ZYDIS_ISA_SET_AVX2:
+	case ZYDIS_ISA_SET_AVX2GATHER:
 	case ZYDIS_ISA_SET_AVXAES:
 	case ZYDIS_ISA_SET_AVX_GFNI:
 	case ZYDIS_ISA_SET_AVX_VNNI:
@@ -408,6 +454,11 @@ units_of(const ZydisDecodedInstruction *z)
 		break;
 	}
 	switch (z->mnemonic) {
+	case ZYDIS_MNEMONIC_FCOMI:
+	case ZYDIS_MNEMONIC_FCOMIP:
+	case ZYDIS_MNEMONIC_FUCOMI:
+	case ZYDIS_MNEMONIC_FUCOMIP:
+		return UNIT_X87;
 	case ZYDIS_MNEMONIC_SHLD:
 	case ZYDIS_MNEMONIC_SHRD:
 	case ZYDIS_MNEMONIC_BSF:
@@ -469,8 +520,8 @@ collect(const struct dctx *d, struct stub_build *b, unsigned *units)
 			add_reg(b, units, op->reg.value, op->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE);
 	}
 	b->flags = d->z->cpu_flags != NULL &&
-		   (d->z->cpu_flags->tested | d->z->cpu_flags->modified | d->z->cpu_flags->set_0 | d->z->cpu_flags->set_1 |
-		       d->z->cpu_flags->undefined) != 0;
+		   (d->z->cpu_flags->tested | d->z->cpu_flags->modified | d->z->cpu_flags->set_0 |
+		    d->z->cpu_flags->set_1 | d->z->cpu_flags->undefined) != 0;
 	return mem;
 }
 
@@ -478,7 +529,7 @@ collect(const struct dctx *d, struct stub_build *b, unsigned *units)
 static void
 choose_hosts(struct stub_build *b)
 {
-	static const uint8_t low[] = { 3, 6, 7, 5, 1, 0, 2 }, high[] = { 15, 14, 11, 10, 9, 8, 13 };
+	static const uint8_t low[] = {3, 6, 7, 5, 1, 0, 2}, high[] = {15, 14, 11, 10, 9, 8, 13};
 	unsigned taken = b->gpr_used | (b->flags ? 1u : 0), n = 0;
 	/* RDX brings the operand pointer and RDI the vCPU: the first moves are C <- RDI, M <- RDX */
 	for (n = 0; taken >> high[n] & 1; n++)
@@ -495,12 +546,37 @@ choose_hosts(struct stub_build *b)
 	}
 }
 
+/* The whole operand is read, whatever the mask: the SDM's "NF" classes, and what Zydis files elsewhere. */
 static bool
-no_fault_suppression(ZydisExceptionClass c)
+no_fault_suppression(const ZydisDecodedInstruction *z)
 {
-	return c == ZYDIS_EXCEPTION_CLASS_E1NF || c == ZYDIS_EXCEPTION_CLASS_E4NF || c == ZYDIS_EXCEPTION_CLASS_E5NF ||
-	       c == ZYDIS_EXCEPTION_CLASS_E6NF || c == ZYDIS_EXCEPTION_CLASS_E9NF || c == ZYDIS_EXCEPTION_CLASS_E10NF;
+	ZydisExceptionClass c = z->meta.exception_class;
+	ZydisMnemonic m = z->mnemonic;
+	return m == ZYDIS_MNEMONIC_VGF2P8AFFINEQB || m == ZYDIS_MNEMONIC_VGF2P8AFFINEINVQB ||
+	       m == ZYDIS_MNEMONIC_VCVTNE2PS2BF16 || c == ZYDIS_EXCEPTION_CLASS_E1NF ||
+	       c == ZYDIS_EXCEPTION_CLASS_E4NF || c == ZYDIS_EXCEPTION_CLASS_E5NF ||
+	       c == ZYDIS_EXCEPTION_CLASS_E6NF || c == ZYDIS_EXCEPTION_CLASS_E9NF ||
+	       c == ZYDIS_EXCEPTION_CLASS_E10NF;
 }
+
+/* VEXTRACTxx to memory checks the whole operand (class E6NF), though it stores by the mask. */
+static bool
+is_extract(ZydisMnemonic m)
+{
+	return m == ZYDIS_MNEMONIC_VEXTRACTF32X4 || m == ZYDIS_MNEMONIC_VEXTRACTF32X8 ||
+	       m == ZYDIS_MNEMONIC_VEXTRACTF64X2 || m == ZYDIS_MNEMONIC_VEXTRACTF64X4 ||
+	       m == ZYDIS_MNEMONIC_VEXTRACTI32X4 || m == ZYDIS_MNEMONIC_VEXTRACTI32X8 ||
+	       m == ZYDIS_MNEMONIC_VEXTRACTI64X2 || m == ZYDIS_MNEMONIC_VEXTRACTI64X4;
+}
+
+static const uint8_t broadcast_to[ZYDIS_BROADCAST_MODE_MAX_VALUE + 1] = {
+    [ZYDIS_BROADCAST_MODE_1_TO_2] = 2,	 [ZYDIS_BROADCAST_MODE_1_TO_4] = 4,
+    [ZYDIS_BROADCAST_MODE_1_TO_8] = 8,	 [ZYDIS_BROADCAST_MODE_1_TO_16] = 16,
+    [ZYDIS_BROADCAST_MODE_1_TO_32] = 32, [ZYDIS_BROADCAST_MODE_1_TO_64] = 64,
+    [ZYDIS_BROADCAST_MODE_2_TO_4] = 4,	 [ZYDIS_BROADCAST_MODE_2_TO_8] = 8,
+    [ZYDIS_BROADCAST_MODE_2_TO_16] = 16, [ZYDIS_BROADCAST_MODE_4_TO_8] = 8,
+    [ZYDIS_BROADCAST_MODE_4_TO_16] = 16, [ZYDIS_BROADCAST_MODE_8_TO_16] = 16,
+};
 
 static void
 describe_mask(const struct dctx *d, const ZydisDecodedOperand *mem, struct soft_stub *s)
@@ -510,8 +586,8 @@ describe_mask(const struct dctx *d, const ZydisDecodedOperand *mem, struct soft_
 	unsigned reg;
 	s->elem_size = (uint8_t)(mem->element_size / 8);
 	s->elem_count = (uint8_t)(s->elem_size ? s->mem_size / s->elem_size : 0);
-	if (m == ZYDIS_MNEMONIC_VMASKMOVPS || m == ZYDIS_MNEMONIC_VMASKMOVPD || m == ZYDIS_MNEMONIC_VPMASKMOVD ||
-	    m == ZYDIS_MNEMONIC_VPMASKMOVQ) {
+	if (m == ZYDIS_MNEMONIC_VMASKMOVPS || m == ZYDIS_MNEMONIC_VMASKMOVPD ||
+	    m == ZYDIS_MNEMONIC_VPMASKMOVD || m == ZYDIS_MNEMONIC_VPMASKMOVQ) {
 		s->mask = MASK_VEC;
 		s->elem_size = m == ZYDIS_MNEMONIC_VMASKMOVPS || m == ZYDIS_MNEMONIC_VPMASKMOVD ? 4 : 8;
 		s->elem_count = s->mem_size / s->elem_size;
@@ -521,17 +597,22 @@ describe_mask(const struct dctx *d, const ZydisDecodedOperand *mem, struct soft_
 	}
 	if (z->avx.mask.reg <= ZYDIS_REGISTER_K0 || z->avx.mask.reg > ZYDIS_REGISTER_K7 || s->elem_count == 0)
 		return;
-	if (no_fault_suppression(z->meta.exception_class) && s->mem_read)
+	if (no_fault_suppression(z) && s->mem_read)
 		return;
 	s->mask_reg = (uint8_t)(z->avx.mask.reg - ZYDIS_REGISTER_K0);
-	s->mask = z->meta.category == ZYDIS_CATEGORY_COMPRESS || z->meta.category == ZYDIS_CATEGORY_EXPAND ? MASK_K_PACKED : MASK_K;
-	/* As many mask bits as the destination has elements, when that is a vector register; else as the operand. */
+	s->mask = z->meta.category == ZYDIS_CATEGORY_COMPRESS || z->meta.category == ZYDIS_CATEGORY_EXPAND
+		      ? MASK_K_PACKED
+		      : MASK_K;
 	s->mask_count = s->elem_count;
-	if (s->mem_read && d->op[0].type == ZYDIS_OPERAND_TYPE_REGISTER && is_vec_reg(d->op[0].reg.value, &reg) &&
-	    d->op[0].element_count > s->elem_count)
-		s->mask_count = (uint8_t)d->op[0].element_count;
-	else if (s->mem_read && z->avx.broadcast.mode != ZYDIS_BROADCAST_MODE_INVALID && d->op[0].type == ZYDIS_OPERAND_TYPE_REGISTER)
-		s->mask_count = (uint8_t)MAX(1u, z->avx.vector_length / 8u / s->elem_size);
+	s->whole_check = !s->mem_read && is_extract(z->mnemonic);
+	if (z->avx.broadcast.mode != ZYDIS_BROADCAST_MODE_INVALID) {
+		s->mask_count = broadcast_to[z->avx.broadcast.mode];
+	} else if (s->mem_read && s->elem_count > 1 && d->op[0].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+		   is_vec_reg(d->op[0].reg.value, &reg) && d->op[0].element_count != s->elem_count &&
+		   s->mask != MASK_K_PACKED && z->meta.category != ZYDIS_CATEGORY_CONVERT) {
+		s->mask =
+		    MASK_NONE; /* no element of the operand belongs to one of the destination: read whole */
+	}
 }
 
 static unsigned
@@ -555,6 +636,15 @@ x87_kind(const ZydisDecodedInstruction *z)
 	}
 }
 
+static bool
+x87_nowait(ZydisMnemonic m)
+{
+	return m == ZYDIS_MNEMONIC_FNINIT || m == ZYDIS_MNEMONIC_FNCLEX || m == ZYDIS_MNEMONIC_FNSTENV ||
+	       m == ZYDIS_MNEMONIC_FNSAVE || m == ZYDIS_MNEMONIC_FNSTSW || m == ZYDIS_MNEMONIC_FNSTCW ||
+	       m == ZYDIS_MNEMONIC_FENI8087_NOP || m == ZYDIS_MNEMONIC_FDISI8087_NOP ||
+	       m == ZYDIS_MNEMONIC_FSETPM287_NOP;
+}
+
 static unsigned
 hash_key(const struct soft_stub *s)
 {
@@ -564,6 +654,44 @@ hash_key(const struct soft_stub *s)
 	return (unsigned)(h ^ h >> 29) % HASH_SIZE;
 }
 
+/* Does the instruction itself check its operand's alignment? Ask the host, with one that is misaligned. */
+static uint8_t
+alignment_of(struct soft_stub_pool *p, const struct soft_stub *s)
+{
+	_Alignas(64) uint8_t room[256] = {0};
+	if (s->mem_size < 16 || !(s->units & UNIT_VECTOR))
+		return 1;
+	memset(&p->scratch->st.xs, 0, sizeof(p->scratch->st.xs));
+	memset(p->scratch->gpr, 0, sizeof(p->scratch->gpr));
+	p->scratch->st.xs.mxcsr = p->scratch->host_mxcsr = 0x1f80;
+	memset(p->scratch->st.xs.k, 0xff, sizeof(p->scratch->st.xs.k));
+	put_le32(p->scratch->fximage + 24, 0x1f80);
+	p->scratch->ac_on = false;
+	return soft_stub_enter(p->scratch, s->code, room + s->mem_size / 2) == EXC_GP + 1 ? s->mem_size : 1;
+}
+
+/* What EFLAGS.AC makes the host check. */
+static uint8_t
+ac_alignment_of(struct soft_stub_pool *p, const struct soft_stub *s)
+{
+	_Alignas(64) uint8_t room[256] = {0};
+	unsigned a = 1;
+	if (s->mem_size < 2)
+		return 1;
+	memset(p->scratch->gpr, 0, sizeof(p->scratch->gpr));
+	p->scratch->st.xs.mxcsr = p->scratch->host_mxcsr = 0x1f80;
+	p->scratch->ac_on = true;
+	while (a < 64) {
+		memset(p->scratch->fximage, 0, sizeof(p->scratch->fximage));
+		put_le16(p->scratch->fximage, 0x37f);
+		put_le32(p->scratch->fximage + 24, 0x1f80);
+		if (soft_stub_enter(p->scratch, s->code, room + a) != EXC_AC + 1)
+			break;
+		a *= 2;
+	}
+	return (uint8_t)a;
+}
+
 static const struct soft_stub *
 intern(struct soft_stub_pool *p, const struct soft_stub *key, const struct stub_build *b)
 {
@@ -571,7 +699,8 @@ intern(struct soft_stub_pool *p, const struct soft_stub *key, const struct stub_
 	uint8_t code[STUB_CODE_MAX];
 	pthread_mutex_lock(&p->lock);
 	struct soft_stub *s = p->hash[h];
-	while (s != NULL && (s->sig != key->sig || s->nbytes != key->nbytes || memcmp(s->bytes, key->bytes, s->nbytes) != 0))
+	while (s != NULL && (s->sig != key->sig || s->nbytes != key->nbytes ||
+			     memcmp(s->bytes, key->bytes, s->nbytes) != 0))
 		s = s->next;
 	if (s == NULL) {
 		unsigned n = soft_stub_emit(b, key->units, code);
@@ -584,6 +713,8 @@ intern(struct soft_stub_pool *p, const struct soft_stub *key, const struct stub_
 			*s = *key;
 			memcpy(p->rw + p->used, code, n);
 			s->code = p->rx + p->used;
+			s->align = alignment_of(p, s);
+			s->ac_align = ac_alignment_of(p, s);
 			p->used = (size_t)align_up(p->used + n, 16);
 			s->next = p->hash[h];
 			p->hash[h] = s;
@@ -593,7 +724,8 @@ intern(struct soft_stub_pool *p, const struct soft_stub *key, const struct stub_
 	return s;
 }
 
-/* Decoded by Zydis, but neither an instruction of the offered CPUID nor one that we take: #UD as on such a processor. */
+/* Decoded by Zydis, but neither an instruction of the offered CPUID nor one that we take: #UD as on such a
+ * processor. */
 static enum soft_decode
 not_taken(struct dctx *d)
 {
@@ -601,11 +733,33 @@ not_taken(struct dctx *d)
 	return DECODE_END;
 }
 
+static bool
+is_pcmpstr(ZydisMnemonic m)
+{
+	return m == ZYDIS_MNEMONIC_PCMPISTRI || m == ZYDIS_MNEMONIC_PCMPISTRM ||
+	       m == ZYDIS_MNEMONIC_PCMPESTRI || m == ZYDIS_MNEMONIC_PCMPESTRM ||
+	       m == ZYDIS_MNEMONIC_VPCMPISTRI || m == ZYDIS_MNEMONIC_VPCMPISTRM ||
+	       m == ZYDIS_MNEMONIC_VPCMPESTRI || m == ZYDIS_MNEMONIC_VPCMPESTRM;
+}
+
+/* Outside 64-bit mode there are no 64-bit elements to move to general registers; AMD faults, Intel ignores W.
+ */
+static bool
+legacy_w1(const struct dctx *d)
+{
+	ZydisMnemonic m = d->z->mnemonic;
+	return (d->mode & MODE_CS) != MODE_64 && d->z->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX &&
+	       d->z->raw.vex.W &&
+	       (m == ZYDIS_MNEMONIC_VPINSRD || m == ZYDIS_MNEMONIC_VPEXTRD || m == ZYDIS_MNEMONIC_VPINSRQ ||
+		m == ZYDIS_MNEMONIC_VPEXTRQ) &&
+	       x86_cpuid_is_amd(d->cpu->cpuid);
+}
+
 enum soft_decode
 soft_stub_decode(struct dctx *d)
 {
-	struct stub_build b = { 0 };
-	struct soft_stub key = { 0 };
+	struct stub_build b = {0};
+	struct soft_stub key = {0};
 	unsigned units = units_of(d->z);
 	switch (d->z->meta.category) {
 	case ZYDIS_CATEGORY_AVX2GATHER:
@@ -631,12 +785,16 @@ soft_stub_decode(struct dctx *d)
 	default:
 		break;
 	}
+	if (legacy_w1(d))
+		return not_taken(d);
 	const ZydisDecodedOperand *mem = collect(d, &b, &units);
 	choose_hosts(&b);
 	if (mem != NULL && mem->mem.type == ZYDIS_MEMOP_TYPE_MEM) {
 		soft_decode_mem(d, mem);
 		key.mem_size = (uint8_t)(mem->size / 8);
 		key.mem_read = mem->actions & ZYDIS_OPERAND_ACTION_MASK_READ;
+		if (is_pcmpstr(d->z->mnemonic))
+			key.mem_size = 16;
 		key.mem_write = mem->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
 		describe_mask(d, mem, &key);
 	}
@@ -647,12 +805,14 @@ soft_stub_decode(struct dctx *d)
 	key.units = (uint8_t)units;
 	if (units & UNIT_X87) {
 		key.x87_kind = (uint8_t)x87_kind(d->z);
+		key.x87_nowait = x87_nowait(d->z->mnemonic);
 		d->o->aux.v = (uint64_t)(d->z->opcode & 7) << 8 | d->bytes[d->z->raw.modrm.offset];
 	}
-	key.sig = key.mem_size | (uint64_t)key.units << 8 | (uint64_t)key.mem_read << 16 | (uint64_t)key.mem_write << 17 |
-		  (uint64_t)key.mask << 18 | (uint64_t)key.mask_reg << 24 | (uint64_t)key.elem_size << 32 |
-		  (uint64_t)key.elem_count << 40 | (uint64_t)key.mask_count << 48 | (uint64_t)key.x87_kind << 56 |
-		  (uint64_t)((d->mode & MODE_CS) == MODE_64) << 63;
+	key.sig = key.mem_size | (uint64_t)key.units << 8 | (uint64_t)key.mem_read << 16 |
+		  (uint64_t)key.mem_write << 17 | (uint64_t)key.mask << 18 | (uint64_t)(b.rsp_sub + 1) << 20 |
+		  (uint64_t)key.mask_reg << 24 | (uint64_t)key.elem_size << 32 |
+		  (uint64_t)key.elem_count << 40 | (uint64_t)key.mask_count << 48 |
+		  (uint64_t)key.x87_kind << 56 | (uint64_t)((d->mode & MODE_CS) == MODE_64) << 63;
 	uint64_t fop = d->o->aux.v;
 	d->o->aux.p = (void *)(uintptr_t)intern(d->cpu->vm->stubs, &key, &b);
 	d->o->aux.v = fop;

@@ -18,19 +18,28 @@ enum {
 };
 
 /* How a masked memory operand finds its elements. */
-enum stub_mask { MASK_NONE, MASK_K, MASK_K_PACKED /* compress, expand */, MASK_VEC /* sign bits of a vector */ };
+enum stub_mask {
+	MASK_NONE,
+	MASK_K,
+	MASK_K_PACKED /* compress, expand */,
+	MASK_VEC /* sign bits of a vector */
+};
 
 struct soft_stub {
 	struct soft_stub *next; /* in the hash chain */
-	const uint8_t *code;    /* executable mapping */
-	uint8_t bytes[16];      /* rewritten instruction: the key, with `sig` */
+	const uint8_t *code;	/* executable mapping */
+	uint8_t bytes[16];	/* rewritten instruction: the key, with `sig` */
 	uint64_t sig;
 	uint8_t nbytes;
 	uint8_t units;
-	uint8_t mem_size;       /* 0: no memory operand; at most 108 */
+	uint8_t mem_size; /* 0: no memory operand; at most 108 */
 	bool mem_read, mem_write;
 	uint8_t mask, mask_reg, elem_size, elem_count, mask_count;
-	uint8_t x87_kind;       /* X87_* */
+	uint8_t x87_kind; /* X87_* */
+	bool whole_check; /* masked, but all of the operand must be writable */
+	bool x87_nowait;  /* runs with an exception pending */
+	uint8_t align;	  /* #GP unless the operand is aligned so; 1: any */
+	uint8_t ac_align; /* #AC, when that is on, unless so */
 };
 
 enum { X87_NOT, X87_COMPUTE, X87_CONTROL, X87_STENV16, X87_STENV32 };
@@ -43,7 +52,7 @@ struct stub_build {
 	uint8_t k_used, k_written;
 	bool flags;
 	unsigned creg, mreg; /* host registers: cpu pointer, operand pointer */
-	int rsp_sub;         /* the register that stands for the guest's RSP, or -1 */
+	int rsp_sub;	     /* the register that stands for the guest's RSP, or -1 */
 	bool rsp_written;
 };
 
@@ -64,6 +73,8 @@ void soft_stub_reset(struct soft_stub_pool *p); /* nobody holds a stub */
 void soft_check_units(struct soft_cpu *cpu, unsigned units);
 
 /* vecmem.c */
+void
+soft_mmx_enter(struct soft_cpu *cpu); /* what any MMX instruction does to the x87 state: TOP 0, tags valid */
 const struct soft_insn *op_gather(struct soft_cpu *cpu, const struct soft_insn *i);
 const struct soft_insn *op_maskmov(struct soft_cpu *cpu, const struct soft_insn *i);
 const struct soft_insn *op_vzero(struct soft_cpu *cpu, const struct soft_insn *i);

@@ -168,7 +168,7 @@ emit_after(struct emitter *e, const struct stub_build *b, unsigned units)
 	}
 	if (units & UNIT_FXSTATE) {
 		op_0fae(e, true, 0, c, OFF(fximage)); /* fxsave64 */
-		e8(e, 0xdb);                          /* fninit: the host's own x87 state is clean */
+		e8(e, 0xdb);			      /* fninit: the host's own x87 state is clean */
 		e8(e, 0xe3);
 	}
 	if (units & (UNIT_VECTOR | UNIT_FXSTATE))
@@ -183,7 +183,7 @@ emit_after(struct emitter *e, const struct stub_build *b, unsigned units)
 unsigned
 soft_stub_emit(const struct stub_build *b, unsigned units, uint8_t *buf)
 {
-	struct emitter e = { .p = buf };
+	struct emitter e = {.p = buf};
 	e.avx512 = __builtin_cpu_supports("avx512bw");
 	e.avx = __builtin_cpu_supports("avx");
 	mov_rr(&e, b->creg, 7);
@@ -213,7 +213,7 @@ struct fields {
 static struct fields
 rsp_fields(const struct dctx *d, int sub)
 {
-	struct fields f = { -1, -1, -1 };
+	struct fields f = {-1, -1, -1};
 	for (unsigned n = 0; n < d->z->operand_count && sub >= 0; n++) {
 		const ZydisDecodedOperand *op = &d->op[n];
 		if (op->type != ZYDIS_OPERAND_TYPE_REGISTER || soft_reg_offset(op->reg.value) != X86_RSP * 8)
@@ -238,11 +238,13 @@ put_legacy_prefixes(const struct dctx *d, struct stub_build *b, bool integer)
 	for (unsigned n = 0; n < raw->prefix_count; n++) {
 		unsigned v = raw->prefixes[n].value;
 		if ((d->mode & MODE_CS) == MODE_64 && v >= 0x40 && v <= 0x4f) {
-			rex = (int)v;
+			if (n == raw->prefix_count - 1u) /* before another prefix it has no effect */
+				rex = (int)v;
 			continue;
 		}
 		bool mandatory = raw->prefixes[n].type == ZYDIS_PREFIX_TYPE_MANDATORY;
-		if (is_vector_prefix(v) && !(integer && v == 0x66 && !mandatory && (d->mode & MODE_CS) == MODE_16))
+		if (is_vector_prefix(v) &&
+		    !(integer && v == 0x66 && !mandatory && (d->mode & MODE_CS) == MODE_16))
 			b->insn[b->insn_len++] = (uint8_t)v;
 	}
 	if (integer && (d->mode & MODE_CS) == MODE_16 && d->z->operand_width == 16)
@@ -252,6 +254,14 @@ put_legacy_prefixes(const struct dctx *d, struct stub_build *b, bool integer)
 			rex &= ~3;
 		b->insn[b->insn_len++] = (uint8_t)rex;
 	}
+}
+
+static bool
+converts_integer(ZydisMnemonic m)
+{
+	return m == ZYDIS_MNEMONIC_VCVTSI2SS || m == ZYDIS_MNEMONIC_VCVTSI2SD ||
+	       m == ZYDIS_MNEMONIC_VCVTUSI2SS || m == ZYDIS_MNEMONIC_VCVTUSI2SD ||
+	       m == ZYDIS_MNEMONIC_VPINSRD || m == ZYDIS_MNEMONIC_VPEXTRD;
 }
 
 static void
@@ -270,8 +280,8 @@ put_vex(const struct dctx *d, struct stub_build *b, const struct fields *f, bool
 		v[1] |= n == 4 ? 0xf0 : 0xe0;
 	if (legacy) { /* only eight registers: the top bit of vvvv is ignored there */
 		v[n == 2 ? 1 : 2] |= 0x40;
-		if (n == 3 && b->gpr_used)
-			v[2] &= 0x7f; /* W is ignored for general registers */
+		if (n > 2 && (b->gpr_used || b->rsp_sub >= 0 || converts_integer(d->z->mnemonic)))
+			v[2] &= 0x7f; /* W is ignored for general registers, and integers in memory */
 	}
 	if (f->vvvv >= 0)
 		v[n == 2 ? 1 : 2] = (uint8_t)((v[n == 2 ? 1 : 2] & ~0x78) | (~f->vvvv & 15) << 3);
@@ -283,8 +293,18 @@ names_mmx(const struct dctx *d)
 	if (d->z->meta.isa_set == ZYDIS_ISA_SET_PENTIUMMMX)
 		return true;
 	for (unsigned n = 0; n < d->z->operand_count; n++) {
-		if (d->op[n].type == ZYDIS_OPERAND_TYPE_REGISTER && d->op[n].reg.value >= ZYDIS_REGISTER_MM0 &&
-		    d->op[n].reg.value <= ZYDIS_REGISTER_MM7)
+		if (d->op[n].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+		    d->op[n].reg.value >= ZYDIS_REGISTER_MM0 && d->op[n].reg.value <= ZYDIS_REGISTER_MM7)
+			return true;
+	}
+	return false;
+}
+
+static bool
+names_is4(const struct dctx *d)
+{
+	for (unsigned n = 0; n < d->z->operand_count; n++) {
+		if (d->op[n].encoding == ZYDIS_OPERAND_ENCODING_IS4)
 			return true;
 	}
 	return false;
@@ -297,7 +317,8 @@ soft_stub_rewrite(const struct dctx *d, struct stub_build *b)
 	const ZydisDecodedInstructionRaw *raw = &z->raw;
 	struct fields f = rsp_fields(d, b->rsp_sub);
 	bool has_modrm = z->attributes & ZYDIS_ATTRIB_HAS_MODRM, mem = has_modrm && raw->modrm.mod != 3;
-	bool vex = z->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX || z->encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX;
+	bool vex =
+	    z->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX || z->encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX;
 	bool integer = !vex && b->vec_used == 0 && !names_mmx(d);
 	unsigned op_at, tail;
 
@@ -334,5 +355,7 @@ soft_stub_rewrite(const struct dctx *d, struct stub_build *b)
 	}
 	memcpy(b->insn + b->insn_len, d->bytes + tail, z->length - tail);
 	b->insn_len += z->length - tail;
+	if ((d->mode & MODE_CS) != MODE_64 && names_is4(d)) /* a register in imm8[7:4]: only eight there */
+		b->insn[b->insn_len - 1] &= 0x7f;
 	return true;
 }

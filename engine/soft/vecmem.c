@@ -33,13 +33,14 @@ vec_number(ZydisRegister r, unsigned *bytes)
 enum soft_decode
 soft_decode_gather(struct dctx *d, bool scatter)
 {
-	struct gather g = { .scatter = scatter, .evex = d->z->encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX };
+	struct gather g = {.scatter = scatter, .evex = d->z->encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX};
 	const ZydisDecodedOperand *mem = NULL, *vec = NULL;
 	unsigned ibytes, dbytes, maskreg = 0;
 	for (unsigned n = 0; n < d->z->operand_count_visible; n++) {
 		if (d->op[n].type == ZYDIS_OPERAND_TYPE_MEMORY)
 			mem = &d->op[n];
-		else if (d->op[n].type == ZYDIS_OPERAND_TYPE_REGISTER && d->op[n].reg.value >= ZYDIS_REGISTER_XMM0 &&
+		else if (d->op[n].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+			 d->op[n].reg.value >= ZYDIS_REGISTER_XMM0 &&
 			 d->op[n].reg.value <= ZYDIS_REGISTER_ZMM31) {
 			if (vec == NULL)
 				vec = &d->op[n];
@@ -56,18 +57,28 @@ soft_decode_gather(struct dctx *d, bool scatter)
 	g.idx = (uint8_t)vec_number(mem->mem.index, &ibytes);
 	g.esz = (uint8_t)(vec->element_size / 8);
 	switch (d->z->mnemonic) {
-	case ZYDIS_MNEMONIC_VGATHERQPS: case ZYDIS_MNEMONIC_VGATHERQPD: case ZYDIS_MNEMONIC_VPGATHERQD:
-	case ZYDIS_MNEMONIC_VPGATHERQQ: case ZYDIS_MNEMONIC_VSCATTERQPS: case ZYDIS_MNEMONIC_VSCATTERQPD:
-	case ZYDIS_MNEMONIC_VPSCATTERQD: case ZYDIS_MNEMONIC_VPSCATTERQQ:
+	case ZYDIS_MNEMONIC_VGATHERQPS:
+	case ZYDIS_MNEMONIC_VGATHERQPD:
+	case ZYDIS_MNEMONIC_VPGATHERQD:
+	case ZYDIS_MNEMONIC_VPGATHERQQ:
+	case ZYDIS_MNEMONIC_VSCATTERQPS:
+	case ZYDIS_MNEMONIC_VSCATTERQPD:
+	case ZYDIS_MNEMONIC_VPSCATTERQD:
+	case ZYDIS_MNEMONIC_VPSCATTERQQ:
 		g.isz = 8;
 		break;
 	default:
 		g.isz = 4;
 	}
 	switch (d->z->mnemonic) {
-	case ZYDIS_MNEMONIC_VGATHERQPD: case ZYDIS_MNEMONIC_VGATHERDPD: case ZYDIS_MNEMONIC_VPGATHERDQ:
-	case ZYDIS_MNEMONIC_VPGATHERQQ: case ZYDIS_MNEMONIC_VSCATTERDPD: case ZYDIS_MNEMONIC_VSCATTERQPD:
-	case ZYDIS_MNEMONIC_VPSCATTERDQ: case ZYDIS_MNEMONIC_VPSCATTERQQ:
+	case ZYDIS_MNEMONIC_VGATHERQPD:
+	case ZYDIS_MNEMONIC_VGATHERDPD:
+	case ZYDIS_MNEMONIC_VPGATHERDQ:
+	case ZYDIS_MNEMONIC_VPGATHERQQ:
+	case ZYDIS_MNEMONIC_VSCATTERDPD:
+	case ZYDIS_MNEMONIC_VSCATTERQPD:
+	case ZYDIS_MNEMONIC_VPSCATTERDQ:
+	case ZYDIS_MNEMONIC_VPSCATTERQQ:
 		g.esz = 8;
 		break;
 	default:
@@ -123,7 +134,8 @@ OP(op_gather)
 	cpu->cur = i;
 	soft_check_units(cpu, g.evex ? UNIT_EVEX : UNIT_AVX);
 	uint8_t *dst = cpu->st.xs.vec[g.dst];
-	if (g.evex ? (g.mask == 0 || (!g.scatter && g.dst == g.idx)) : (g.dst == g.idx || g.dst == g.mask || g.idx == g.mask))
+	if (g.evex ? (g.mask == 0 || (!g.scatter && g.dst == g.idx))
+		   : (g.dst == g.idx || g.dst == g.mask || g.idx == g.mask))
 		soft_ud(cpu);
 	if (!g.evex) /* mask elements are all ones or zeros from here on, also after a fault */
 		for (unsigned n = 0; n < g.count; n++)
@@ -133,7 +145,8 @@ OP(op_gather)
 			continue;
 		uint64_t la = element_la(cpu, i, &g, n);
 		if (g.scatter)
-			soft_store(cpu, la, g.esz, g.esz == 8 ? get_le64(dst + 8 * n) : get_le32(dst + 4 * n));
+			soft_store(cpu, la, g.esz,
+				   g.esz == 8 ? get_le64(dst + 8 * n) : get_le32(dst + 4 * n));
 		else if (g.esz == 8)
 			put_le64(dst + 8 * n, soft_ld64(cpu, la));
 		else
@@ -156,11 +169,11 @@ soft_decode_maskmov(struct dctx *d, bool mmx)
 	d->o->imm2 = mmx;
 	d->o->size = d->z->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX;
 	if (mmx) {
-		d->o->dst = (uint8_t)(d->op[1].reg.value - ZYDIS_REGISTER_MM0);
-		d->o->src = (uint8_t)(d->op[2].reg.value - ZYDIS_REGISTER_MM0);
+		d->o->dst = (uint8_t)(d->op[0].reg.value - ZYDIS_REGISTER_MM0);
+		d->o->src = (uint8_t)(d->op[1].reg.value - ZYDIS_REGISTER_MM0);
 	} else {
-		d->o->dst = (uint8_t)vec_number(d->op[1].reg.value, &bytes);
-		d->o->src = (uint8_t)vec_number(d->op[2].reg.value, &bytes);
+		d->o->dst = (uint8_t)vec_number(d->op[0].reg.value, &bytes);
+		d->o->src = (uint8_t)vec_number(d->op[1].reg.value, &bytes);
 	}
 	for (unsigned n = 0; n < d->z->operand_count; n++) {
 		if (d->op[n].type == ZYDIS_OPERAND_TYPE_MEMORY)
@@ -170,25 +183,56 @@ soft_decode_maskmov(struct dctx *d, bool mmx)
 	return DECODE_OK;
 }
 
-/* MASKMOVQ, MASKMOVDQU: bytes whose mask byte has its top bit set. MMX registers are the x87 mantissas. */
+/* The image holds ST0-ST7, counted from TOP; MMX registers are the physical ones. With TOP 0 both are the
+ * same. */
+void
+soft_mmx_enter(struct soft_cpu *cpu)
+{
+	uint8_t *st = cpu->fximage + 32, old[128];
+	unsigned top = get_le16(cpu->fximage + 2) >> 11 & 7;
+	memcpy(old, st, sizeof(old));
+	for (unsigned n = 0; n < 8; n++)
+		memcpy(st + 16 * ((n + top) & 7), old + 16 * n, 16);
+	put_le16(cpu->fximage + 2, get_le16(cpu->fximage + 2) & (uint16_t)~0x3800);
+	cpu->fximage[4] = 0xff;
+}
+
+/* Check the masked bytes of one page's part: the fault names the part's first byte, as processors do. */
+static void
+probe_part(struct soft_cpu *cpu, uint64_t la, const uint8_t *mask, unsigned from, unsigned to)
+{
+	for (unsigned k = from; k < to; k++) {
+		if (mask[k] & 0x80) {
+			soft_probe(cpu, la + from, 1, true);
+			return;
+		}
+	}
+}
+
+/* MASKMOVQ, MASKMOVDQU: bytes whose mask byte has its top bit set. */
 OP(op_maskmov)
 {
 	unsigned n = i->imm2 ? 8 : 16;
-	const uint8_t *data = i->imm2 ? cpu->fximage + 32 + 16 * i->dst : cpu->st.xs.vec[i->dst];
-	const uint8_t *mask = i->imm2 ? cpu->fximage + 32 + 16 * i->src : cpu->st.xs.vec[i->src];
 	cpu->cur = i;
 	soft_check_units(cpu, i->imm2 ? UNIT_MMX : i->size ? UNIT_AVX : UNIT_SSE);
+	if (i->imm2) {
+		if (cpu->fximage[2] & 0x80)
+			soft_raise(cpu, EXC_MF);
+		soft_mmx_enter(cpu);
+	}
+	const uint8_t *data = i->imm2 ? cpu->fximage + 32 + 16 * i->dst : cpu->st.xs.vec[i->dst];
+	const uint8_t *mask = i->imm2 ? cpu->fximage + 32 + 16 * i->src : cpu->st.xs.vec[i->src];
+	uint64_t la = soft_la(cpu, i, n, true);
+	unsigned first = (unsigned)MIN(n, 0x1000 - (la & 0xfff));
+	if (cpu->ac_on && i->imm2 && (la & 7))
+		soft_raise_err(cpu, EXC_AC, 0);
+	if (i->imm2)
+		soft_probe(cpu, la, 8, true); /* all of it, as AMD does */
+	probe_part(cpu, la, mask, 0, first);
+	probe_part(cpu, la, mask, first, n);
 	for (unsigned k = 0; k < n; k++) {
 		if (mask[k] & 0x80)
-			soft_probe(cpu, soft_la(cpu, i, n, true) + k, 1, true);
-	}
-	for (unsigned k = 0; k < n; k++) {
-		if (mask[k] & 0x80)
-			soft_st8(cpu, soft_la(cpu, i, n, true) + k, data[k]);
-	}
-	if (i->imm2) { /* as any MMX instruction: tags valid, top 0 */
-		put_le16(cpu->fximage + 2, get_le16(cpu->fximage + 2) & (uint16_t)~0x3800);
-		cpu->fximage[4] = 0xff;
+			soft_st8(cpu, la + k, data[k]);
 	}
 	DONE(cpu, i);
 }

@@ -324,9 +324,11 @@ soft_return_desc(struct soft_cpu *cpu, uint16_t sel, uint64_t *la)
 
 /* The outer stack of a return: in long mode a null SS is fine for levels 0-2 in 64-bit code. */
 void
-soft_return_stack(struct soft_cpu *cpu, uint16_t sel, uint64_t code_desc, unsigned rpl, struct x86_segment *out)
+soft_return_stack(struct soft_cpu *cpu, uint16_t sel, uint64_t code_desc, unsigned rpl,
+		  struct x86_segment *out)
 {
-	if ((sel & ~3u) == 0 && soft_long_mode(cpu) && bits(code_desc, 53, 1) && rpl != 3 && (sel & 3u) == rpl) {
+	if ((sel & ~3u) == 0 && soft_long_mode(cpu) && bits(code_desc, 53, 1) && rpl != 3 &&
+	    (sel & 3u) == rpl) {
 		memset(out, 0, sizeof(*out));
 		out->sel = sel;
 		out->attr = SEG_UNUSABLE | rpl << SEG_DPL_SHIFT;
@@ -401,7 +403,7 @@ flat_seg(struct x86_segment *s, uint16_t sel, uint32_t attr)
 
 #define ATTR_CODE64(dpl) (0xbu | SEG_L | (dpl) << SEG_DPL_SHIFT)
 #define ATTR_CODE32(dpl) (0xbu | SEG_DB | (dpl) << SEG_DPL_SHIFT)
-#define ATTR_DATA(dpl)   (0x3u | SEG_DB | (dpl) << SEG_DPL_SHIFT)
+#define ATTR_DATA(dpl)	 (0x3u | SEG_DB | (dpl) << SEG_DPL_SHIFT)
 
 /* SYSCALL; outside 64-bit mode as AMD has it (legacy mode: EIP from STAR). */
 void

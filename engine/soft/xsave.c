@@ -15,7 +15,7 @@ mxcsr_mask(void)
 {
 	static uint32_t mask;
 	if (mask == 0) {
-		_Alignas(16) uint8_t img[512] = { 0 };
+		_Alignas(16) uint8_t img[512] = {0};
 		__asm__ volatile("fxsave64 %0" : "=m"(img));
 		mask = get_le32(img + 28) ? get_le32(img + 28) : 0xffbf;
 	}
@@ -28,7 +28,8 @@ component(struct soft_cpu *cpu, unsigned n)
 	return x86_cpuid_find((struct x86_cpuid *)(uintptr_t)cpu->cpuid, 0xd, n, false);
 }
 
-/* Offset of component n (>= 2) for the given set: standard, or packed in order with 64-byte alignment where asked. */
+/* Offset of component n (>= 2) for the given set: standard, or packed in order with 64-byte alignment where
+ * asked. */
 static uint32_t
 component_offset(struct soft_cpu *cpu, unsigned n, uint64_t set, bool compact)
 {
@@ -82,7 +83,10 @@ static void
 legacy_in(struct soft_cpu *cpu, const uint8_t *img, bool wide)
 {
 	memcpy(cpu->fximage, img, 24);
+	put_le16(cpu->fximage, (get_le16(img) & 0x1f3f) | 0x40); /* reserved bits do not stick */
 	cpu->fximage[5] = 0;
+	uint16_t fsw = get_le16(img + 2) & 0x7f7f; /* ES and B follow from the flags and masks */
+	put_le16(cpu->fximage + 2, fsw & ~get_le16(img) & 0x3f ? fsw | 0x8080 : fsw);
 	if (!wide) {
 		put_le64(cpu->fximage + 8, get_le32(img + 8));
 		put_le64(cpu->fximage + 16, get_le32(img + 16));
@@ -113,10 +117,10 @@ struct vec_part {
 	uint8_t first, count, at, bytes; /* registers, and which bytes of each */
 };
 static const struct vec_part vec_parts[XC_COUNT] = {
-	[XC_SSE] = { 0, 16, 0, 16 },
-	[XC_AVX] = { 0, 16, 16, 16 },
-	[XC_ZMM_HI256] = { 0, 16, 32, 32 },
-	[XC_HI16_ZMM] = { 16, 16, 0, 64 },
+    [XC_SSE] = {0, 16, 0, 16},
+    [XC_AVX] = {0, 16, 16, 16},
+    [XC_ZMM_HI256] = {0, 16, 32, 32},
+    [XC_HI16_ZMM] = {16, 16, 0, 64},
 };
 
 /* Registers 8-15 (and their upper parts) exist in 64-bit mode only. */
@@ -155,7 +159,8 @@ component_in(struct soft_cpu *cpu, unsigned n, const uint8_t *at)
 		cpu->st.xs.pkru = v;
 	} else {
 		for (unsigned r = 0; r < part_count(cpu, p); r++)
-			memcpy(&cpu->st.xs.vec[p->first + r][p->at], at != NULL ? at + r * p->bytes : zero, p->bytes);
+			memcpy(&cpu->st.xs.vec[p->first + r][p->at], at != NULL ? at + r * p->bytes : zero,
+			       p->bytes);
 	}
 }
 
@@ -192,7 +197,7 @@ fx_begin(struct soft_cpu *cpu, const struct soft_insn *i, bool write)
 
 OP(op_fxsave)
 {
-	uint8_t img[512] = { 0 };
+	uint8_t img[512] = {0};
 	uint64_t la = fx_begin(cpu, i, true);
 	legacy_out(cpu, img, i->imm2);
 	put_le32(img + 24, cpu->st.xs.mxcsr);
@@ -240,7 +245,7 @@ OP(op_xsave)
 {
 	uint64_t rfbm, la;
 	bool compact = i->imm2 & XS_COMPACT;
-	uint8_t img[XSAVE_MAX] = { 0 }, hdr[64] = { 0 };
+	uint8_t img[XSAVE_MAX] = {0}, hdr[64] = {0};
 	xs_begin(cpu, i, true, &rfbm, &la);
 
 	uint64_t in_use = 0, write;
@@ -278,7 +283,9 @@ OP(op_xsave)
 		if (!(write >> n & 1))
 			continue;
 		uint32_t off = n == XC_SSE ? 160 : component_offset(cpu, n, rfbm, compact);
-		uint32_t bytes = n == XC_PKRU ? 8 : n == XC_OPMASK ? 64 : part_count(cpu, &vec_parts[n]) * vec_parts[n].bytes;
+		uint32_t bytes = n == XC_PKRU	  ? 8
+				 : n == XC_OPMASK ? 64
+						  : part_count(cpu, &vec_parts[n]) * vec_parts[n].bytes;
 		component_out(cpu, n, img + off);
 		if (bytes != 0)
 			soft_store_bytes(cpu, la + off, img + off, bytes);
@@ -300,7 +307,7 @@ all_zero(const uint8_t *p, unsigned n)
 OP(op_xrstor)
 {
 	uint64_t rfbm, la, set;
-	uint8_t img[XSAVE_MAX] = { 0 };
+	uint8_t img[XSAVE_MAX] = {0};
 	set = xs_begin(cpu, i, false, &rfbm, &la);
 	soft_load_bytes(cpu, la, img, 576);
 	uint64_t bv = get_le64(img + 512), comp = get_le64(img + 520);
@@ -335,7 +342,10 @@ OP(op_xrstor)
 	}
 	for (unsigned n = 1; n < XC_COUNT; n++) {
 		if (rfbm >> n & 1)
-			component_in(cpu, n, bv >> n & 1 ? img + (n == XC_SSE ? 160 : component_offset(cpu, n, comp, compact)) : NULL);
+			component_in(cpu, n,
+				     bv >> n & 1
+					 ? img + (n == XC_SSE ? 160 : component_offset(cpu, n, comp, compact))
+					 : NULL);
 	}
 	DONE(cpu, i);
 }

@@ -101,7 +101,6 @@ def rest(b):
     b.refuse("a console in a folder that is not there", missing, options=("-l", f"com2,{missing}/tty"))
     b.refuse("a console on a port that cannot be", "com2", options=("-l", "com2,tcp=127.0.0.1:99999"))
     b.refuse("a console with no port", "com2", options=("-l", "com2,tcp=127.0.0.1"))
-    b.refuse("a trace file in a folder that is not there", missing, options=("-o", f"debug.trace={missing}/t"))
 
 
 def main():

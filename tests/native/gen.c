@@ -113,6 +113,13 @@ static const ZydisISAExt ext_bad[] = {
     ZYDIS_ISA_EXT_AMX_INT8, ZYDIS_ISA_EXT_AMX_BF16,
 };
 
+/* Sets that only Xeon Phi had. */
+static const ZydisISASet set_bad[] = {
+    ZYDIS_ISA_SET_AVX512ER_512,
+    ZYDIS_ISA_SET_AVX512ER_SCALAR,
+    ZYDIS_ISA_SET_AVX512PF_512,
+};
+
 static bool
 is_one_of(unsigned v, const unsigned *list, size_t n)
 {
@@ -166,13 +173,20 @@ insn_ok(const struct gen_case *c)
 	if (in->meta.category == ZYDIS_CATEGORY_MISC ? !IS_ONE_OF(in->mnemonic, misc_ok)
 						     : !category_ok[in->meta.category])
 		return false;
-	if (IS_ONE_OF(in->mnemonic, mnemonic_bad) || IS_ONE_OF(in->meta.isa_ext, ext_bad))
+	if (IS_ONE_OF(in->mnemonic, mnemonic_bad) || IS_ONE_OF(in->meta.isa_ext, ext_bad) ||
+	    IS_ONE_OF(in->meta.isa_set, set_bad))
 		return false;
 	if (in->meta.branch_type == ZYDIS_BRANCH_TYPE_FAR || in->mnemonic == ZYDIS_MNEMONIC_IRET ||
 	    in->mnemonic == ZYDIS_MNEMONIC_IRETD || in->mnemonic == ZYDIS_MNEMONIC_IRETQ)
 		return false;
 	/* Vendors differ in what an operand size prefix does to a near branch in 64-bit mode. */
 	if (is_branch(in) && !c->before.compat && has_prefix(in, 0x66))
+		return false;
+	/* Register forms of the prefetches are #UD to one vendor and NOPs to the other; so is F3 REX.B 90 a
+	 * PAUSE or an XCHG with R8. */
+	if (in->meta.category == ZYDIS_CATEGORY_WIDENOP && in->opcode == 0x0d)
+		return false;
+	if (in->mnemonic == ZYDIS_MNEMONIC_PAUSE && (in->attributes & ZYDIS_ATTRIB_HAS_REX))
 		return false;
 	/* 16-bit BSWAP is undefined. */
 	if (in->mnemonic == ZYDIS_MNEMONIC_BSWAP && in->operand_width == 16)
@@ -572,6 +586,26 @@ place_branch(struct gen_rng *r, struct gen_case *c)
 	return true;
 }
 
+/* Zydis 4.0 takes R13 for the base of a 32-bit address whose SIB byte says none, when REX.B is set
+ * (SDM vol. 2A table 2-3: "no base" does not depend on REX.B). */
+static void
+repair_base(struct gen_case *c)
+{
+	const ZydisDecodedInstruction *in = &c->info;
+
+	if (!(in->attributes & ZYDIS_ATTRIB_HAS_SIB) || in->raw.modrm.mod != 0 || in->raw.sib.base != 5)
+		return;
+	for (unsigned i = 0; i < in->operand_count; i++) {
+		ZydisDecodedOperandMem *m = &c->operands[i].mem;
+
+		if (c->operands[i].type != ZYDIS_OPERAND_TYPE_MEMORY || m->base != ZYDIS_REGISTER_R13D)
+			continue;
+		m->base = ZYDIS_REGISTER_NONE;
+		m->disp.has_displacement = true;
+		m->disp.value = in->raw.disp.value;
+	}
+}
+
 static bool
 decode(struct gen_case *c)
 {
@@ -584,6 +618,7 @@ decode(struct gen_case *c)
 	if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(&d, c->insn, sizeof(c->insn), &c->info, c->operands)))
 		return false;
 	c->len = c->info.length;
+	repair_base(c);
 	return true;
 }
 
@@ -591,6 +626,10 @@ decode(struct gen_case *c)
 static bool
 wants_alignment(const ZydisDecodedInstruction *in)
 {
+	/* With no byte selected, whether MASKMOVQ may fault is the implementation's affair. */
+	if (in->mnemonic == ZYDIS_MNEMONIC_MASKMOVQ || in->mnemonic == ZYDIS_MNEMONIC_MASKMOVDQU ||
+	    in->mnemonic == ZYDIS_MNEMONIC_VMASKMOVDQU)
+		return true;
 	return (in->attributes & ZYDIS_ATTRIB_HAS_LOCK) || in->mnemonic == ZYDIS_MNEMONIC_XCHG;
 }
 

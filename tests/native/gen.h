@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Random instructions that ring 3 may run on the real processor, each with a random state in which all its memory
- * operands lie in the oracle's data area (or fault at its edges). Chosen by a whitelist of categories.
+ * Random instructions that ring 3 may run on the real processor, each with a random state in which all its
+ * memory operands lie in the oracle's data area (or fault at its edges). Chosen by a whitelist of categories.
  * Plain values, one thread each.
  */
 #ifndef LHYVE_TESTS_NATIVE_GEN_H
@@ -40,7 +40,7 @@ const char *gen_category(const struct gen_case *c);
 void gen_describe(const struct gen_case *c, char *text, size_t size);
 
 /* Compare what two machines made of a case; false with the first difference in words. */
-bool gen_compare(const struct gen_case *c, const struct oracle_state *native, const struct oracle_state *other,
-    char *why, size_t size);
+bool gen_compare(const struct gen_case *c, const struct oracle_state *native,
+		 const struct oracle_state *other, char *why, size_t size);
 
 #endif

@@ -195,14 +195,15 @@ pass_on(int sig, siginfo_t *info, void *context)
 	}
 }
 
-/* The kernel leaves AC as the instruction had it: clear it before C code reads anything unaligned. */
+/* The kernel leaves AC as the instruction had it: clear it before C code reads anything unaligned.
+ * rt_sigreturn(2) does not restore NT and ID: a POPF would hand them on to the next instruction. */
 void oracle_signal_entry(int sig, siginfo_t *info, void *context);
 void oracle_on_signal(int sig, siginfo_t *info, void *context) __attribute__((used));
 __asm__(".text\n"
 	".globl oracle_signal_entry\n"
 	"oracle_signal_entry:\n"
 	"	pushfq\n"
-	"	andl $~0x40000, (%rsp)\n"
+	"	andl $~0x244000, (%rsp)\n"
 	"	popfq\n"
 	"	jmp oracle_on_signal\n");
 

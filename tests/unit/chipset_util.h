@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Shared by the chipset's unit tests: a recorded wire, a bus with short names, laws every device's state obeys. */
+/* Shared by the chipset's unit tests: a recorded wire, a bus with short names, laws every device's state
+ * obeys. */
 #ifndef LHYVE_TESTS_CHIPSET_UTIL_H
 #define LHYVE_TESTS_CHIPSET_UTIL_H
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Multiboot, PVH and plain ELF on images that the test makes: what lands where, entry states, everything wrong. */
+/* Multiboot, PVH and plain ELF on images that the test makes: what lands where, entry states, everything
+ * wrong. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -19,7 +20,14 @@
 #include "mem/gpmap.h"
 #include "x86/state.h"
 
-enum { RAM = 32 << 20, ACPI_AT = RAM - 0x10000, IMAGE = 0x6000, LOAD = 0x400000, DATA_OFF = 0x2000, DATA_LEN = 0x1800 };
+enum {
+	RAM = 32 << 20,
+	ACPI_AT = RAM - 0x10000,
+	IMAGE = 0x6000,
+	LOAD = 0x400000,
+	DATA_OFF = 0x2000,
+	DATA_LEN = 0x1800
+};
 
 struct rig {
 	char dir[40], kernel[64], extra[2][64];
@@ -331,7 +339,7 @@ test_multiboot_header(void **state)
 	assert_int_equal(boot(r, IMAGE), 0);
 	r->image[0] = 0;
 	refused(r, IMAGE, "no ELF file");
-	memset(r->image, 0, 0x400);
+	memset(r->image, 0, 0x800);
 	put_multiboot(r->image + 0x7f4, 1 << 16);
 	refused(r, 0x800, "cut off in the multiboot header");
 }
@@ -389,7 +397,9 @@ test_elf_refused(void **state)
 	    {{{1, DATA_OFF, 0, ACPI_AT - 0x800, 0x1000, 0x1000}}, 1, "outside memory"},
 	    {{{1, DATA_OFF, 0, LOAD, 0x1000, UINT64_MAX}}, 1, "outside memory"},
 	    {{{1, DATA_OFF, 0, UINT64_MAX - 0x7ff, 0x1000, 0x1000}}, 1, "outside memory"},
-	    {{{1, DATA_OFF, 0, LOAD, 0x1000, 0x1000}, {1, DATA_OFF, 0, LOAD + 0xfff, 0x1000, 0x1000}}, 2, "overlaps"},
+	    {{{1, DATA_OFF, 0, LOAD, 0x1000, 0x1000}, {1, DATA_OFF, 0, LOAD + 0xfff, 0x1000, 0x1000}},
+	     2,
+	     "overlaps"},
 	    {{{1, DATA_OFF, 0, LOAD, 0x1000, 0x1000}, {1, DATA_OFF, 0, LOAD - 1, 1, 0x3000}}, 2, "overlaps"},
 	    {{{6, DATA_OFF, 0, LOAD, 0x1000, 0x1000}}, 1, "nothing to load"},
 	    {{{1, DATA_OFF, 0, LOAD, 0, 0}}, 1, "nothing to load"},
@@ -410,10 +420,17 @@ test_elf_header_refused(void **state)
 		uint16_t val;
 		const char *what;
 	} bad[] = {
-	    {4, 0x0103, "another machine"}, {4, 0x0202, "another machine"}, {16, 3, "type 3"},
-	    {16, 1, "type 1"},		    {18, 183, "machine, 183"},	    {18, 3, "another machine"},
-	    {54, 55, "program headers"},    {56, 0, "program headers"},	    {56, 0xffff, "program headers"},
-	    {32, 0x5fff, "cut off"},	    {56, 0x300, "cut off"},
+	    {4, 0x0103, "another machine"},
+	    {4, 0x0202, "another machine"},
+	    {16, 3, "type 3"},
+	    {16, 1, "type 1"},
+	    {18, 183, "machine, 183"},
+	    {18, 3, "another machine"},
+	    {54, 55, "program headers"},
+	    {56, 0, "program headers"},
+	    {56, 0xffff, "program headers"},
+	    {32, 0x5fff, "cut off"},
+	    {56, 0x300, "cut off"},
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
