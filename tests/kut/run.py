@@ -218,17 +218,19 @@ def check(t, entry, engine, arch, result, table):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("tree", nargs="?", default=os.environ.get("LHYVE_KUT"), help="a built kvm-unit-tests tree")
+    parser.add_argument("tree", nargs="?", help="a built kvm-unit-tests tree")
+    parser.add_argument("--tree-from", default="LHYVE_KUT", help="environment variable that names it otherwise")
     parser.add_argument("only", nargs="*", help="entries (regular expressions); default: all")
     parser.add_argument("-j", type=int, default=2, dest="jobs")
     parser.add_argument("-e", "--engine", action="append", help="soft, kvm or qemu; default: all that work")
     parser.add_argument("--scale", type=float, default=1.0, help="multiply every timeout")
     parser.add_argument("--logs", help="folder for each run's output")
     args = parser.parse_args()
+    args.tree = args.tree or os.environ.get(args.tree_from)
     t = tap.Tap()
 
     if not args.tree or not os.path.isfile(os.path.join(args.tree, "x86/unittests.cfg")):
-        t.skip("kvm-unit-tests", "no built kvm-unit-tests tree here (give its path, or set LHYVE_KUT)")
+        t.skip("kvm-unit-tests", f"no built kvm-unit-tests tree here (give its path, or set {args.tree_from})")
         t.done()
     arch = tree_arch(args.tree)
     engines = engines_here(args.engine)
