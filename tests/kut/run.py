@@ -207,12 +207,12 @@ def print_table(jobs, results, engines, table, arch):
 def check(t, entry, engine, arch, result, table):
     want, reason = expected_of(table, arch, engine, entry.name)
     name = f"{arch} {engine} {entry.name}"
-    tail = "\n".join(result.output.splitlines()[-30:])
-    fails = "\n".join(line for line in result.output.splitlines() if line.startswith("FAIL"))
+    tail = "\n".join(result.output.splitlines()[-12:])
+    fails = "\n".join([line for line in result.output.splitlines() if line.startswith("FAIL")][:20])
     if result.status == want == "SKIP":
         t.skip(name, reason or result.detail)
     else:
-        t.check(name, result.status == want,
+        t.check(name, result.status == want, "" if result.status == want else
                 f"{result.status} ({result.detail}), expected {want} {reason}\n{fails}\n{tail}")
 
 
