@@ -109,6 +109,8 @@ load_kernel(struct board *b, const struct acpi_image *acpi, struct x86_state *bs
 	    .kernel = b->cfg.boot.kernel,
 	    .initrd = b->cfg.boot.initrd,
 	    .cmdline = b->cfg.boot.cmdline,
+	    .module = b->cfg.boot.module,
+	    .modules = b->cfg.boot.modules,
 	};
 	struct e820 map;
 
@@ -338,16 +340,34 @@ board_run(struct board *b)
 
 /* The first end counts. */
 void
-board_end_now(struct board *b, enum board_end end)
+board_end_with(struct board *b, enum board_end end, unsigned status)
 {
 	pthread_mutex_lock(&b->end_lock);
 	if (!b->ended) {
 		b->ended = true;
 		b->end = end;
+		b->exit_status = status;
 	}
 	pthread_mutex_unlock(&b->end_lock);
 	cpus_request_stop(b->cpus);
 	evloop_stop(b->loop);
+}
+
+void
+board_end_now(struct board *b, enum board_end end)
+{
+	board_end_with(b, end, 0);
+}
+
+unsigned
+board_exit_status(struct board *b)
+{
+	unsigned status;
+
+	pthread_mutex_lock(&b->end_lock);
+	status = b->exit_status;
+	pthread_mutex_unlock(&b->end_lock);
+	return status;
 }
 
 void

@@ -21,10 +21,19 @@ enum board_end {
 	BOARD_POWEROFF = 1,
 	BOARD_HALT = 2,
 	BOARD_TRIPLE_FAULT = 3,
-	BOARD_ERROR = 4
+	BOARD_ERROR = 4,
+	BOARD_EXIT = 6, /* a test device ended the VM with a status of its own, see board_exit_status() */
 };
 
 enum board_console_kind { CONSOLE_NONE, CONSOLE_STDIO, CONSOLE_PATH /* a tty, pty or file */, CONSOLE_TCP };
+
+enum { BOARD_MODULES = 32 };
+
+/* A file that goes into memory beside the kernel (multiboot, PVH), with its own text. */
+struct board_module {
+	unsigned number;	    /* of its key: boot.module.N */
+	const char *path, *cmdline; /* the last may be NULL */
+};
 
 struct board_cfg {
 	const char *name; /* of the VM */
@@ -33,6 +42,8 @@ struct board_cfg {
 	struct x86_topology topo;
 	struct {
 		const char *kernel, *initrd, *cmdline; /* paths; initrd and cmdline may be NULL */
+		struct board_module module[BOARD_MODULES];
+		unsigned modules;
 	} boot;
 	struct {
 		enum board_console_kind kind;
@@ -40,9 +51,11 @@ struct board_cfg {
 	} com[4];
 	bool x2apic, hpet, mptable, strict_msr, acpi_tables;
 	bool rtc_localtime;
-	const char *uuid;  /* SMBIOS, or NULL: made from the name */
-	const char *trace; /* debug.trace or NULL */
-	bool stats;	   /* print counters at the end */
+	bool pc_testdev, fwcfg; /* LPC devices */
+	uint32_t pci_testdev;	/* bit n: a pci-testdev at 0:n:0 */
+	const char *uuid;	/* SMBIOS, or NULL: made from the name */
+	const char *trace;	/* debug.trace or NULL */
+	bool stats;		/* print counters at the end */
 };
 
 /* Build everything and load the kernel. No guest instruction runs. Every failure of the caller's making
@@ -54,6 +67,7 @@ void board_destroy(struct board *b);
 
 void board_power_button(struct board *b);		 /* ACPI power button; async-signal-unsafe */
 void board_end_now(struct board *b, enum board_end end); /* board_run() returns soon with this */
+unsigned board_exit_status(struct board *b);		 /* after board_run() gave BOARD_EXIT: 0..255 */
 void board_nmi(struct board *b, unsigned cpu);
 
 #endif

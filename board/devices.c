@@ -15,6 +15,7 @@
 #include "board/internal.h"
 #include "dev/bus.h"
 #include "dev/chipset/acpipm.h"
+#include "dev/chipset/fwcfg.h"
 #include "dev/chipset/hpet.h"
 #include "dev/chipset/ioapic.h"
 #include "dev/chipset/pic.h"
@@ -25,6 +26,9 @@
 #include "dev/console/console.h"
 #include "dev/pci/pci.h"
 #include "dev/pci/q35.h"
+#include "dev/test/pcitest.h"
+#include "dev/test/pctest.h"
+#include "mem/gpmap.h"
 
 /* Enter a device into the list, which owns it from here on, also when this fails. */
 static int
@@ -85,6 +89,19 @@ static void
 wire_reset(void *ctx)
 {
 	board_end_now(ctx, BOARD_REBOOT);
+}
+
+static void
+wire_exit(void *ctx, unsigned status)
+{
+	board_end_with(ctx, BOARD_EXIT, status);
+}
+
+/* Translated code of the page goes; everything else reads memory each time. */
+static void
+wire_flush(void *ctx, uint64_t gpa)
+{
+	gpmap_notify(((struct board *)ctx)->mem, gpa, 4096);
 }
 
 static bool
@@ -406,6 +423,75 @@ make_uarts(struct board *b, struct err *err)
 	return 0;
 }
 
+/* What one writes to 0x2000+n is a second device on ISA line n, or drives pin n of the IOAPIC. */
+static int
+make_pc_testdev(struct board *b, struct err *err)
+{
+	struct pctest_wires w = {.flush = wire_flush, .exit = wire_exit, .poweroff = wire_poweroff, .ctx = b};
+	struct pctest *t;
+	int ret;
+
+	if (!b->cfg.pc_testdev)
+		return 0;
+	for (unsigned i = 0; i < PCTEST_GSIS; i++) {
+		w.gsi[i] =
+		    i < LPC_ISA_SECOND ? lpc_isa_wire(b->lpc, i + LPC_ISA_SECOND) : lpc_gsi_wire(b->lpc);
+		if (i >= LPC_ISA_SECOND)
+			w.gsi[i].line = i;
+	}
+	t = pctest_create(&w, err);
+	if (t == NULL)
+		return -err->code;
+	ret = track(b, &pctest_device_ops, t, err, "pc-testdev", 0);
+	return ret != 0 ? ret : pctest_map(t, b->pio, b->mmio, err);
+}
+
+static int
+make_fwcfg(struct board *b, struct err *err)
+{
+	const struct {
+		unsigned key, bytes;
+		uint64_t val;
+	} fixed[] = {
+	    {FWCFG_RAM_SIZE, 8, b->cfg.memory_bytes},	  {FWCFG_NOGRAPHIC, 2, 1},
+	    {FWCFG_NB_CPUS, 2, b->machine.topo.cpus},	  {FWCFG_BOOT_MENU, 2, 0},
+	    {FWCFG_MAX_CPUS, 2, b->machine.topo.maxcpus},
+	};
+	struct fwcfg *f;
+	int ret;
+
+	if (!b->cfg.fwcfg)
+		return 0;
+	f = fwcfg_create(b->mem, err);
+	if (f == NULL)
+		return -err->code;
+	ret = track(b, &fwcfg_device_ops, f, err, "fwcfg", 0);
+	for (size_t i = 0; i < ARRAY_LEN(fixed) && ret == 0; i++)
+		ret = fwcfg_add_int(f, fixed[i].key, fixed[i].val, fixed[i].bytes, err);
+	return ret != 0 ? ret : fwcfg_map(f, b->pio, err);
+}
+
+static int
+make_pci_testdevs(struct board *b, struct err *err)
+{
+	for (unsigned slot = 0; slot < 32; slot++) {
+		struct pcitest *t;
+		int ret;
+
+		if ((b->cfg.pci_testdev >> slot & 1) == 0)
+			continue;
+		t = pcitest_create(err);
+		if (t == NULL)
+			return -err->code;
+		ret = track(b, &pcitest_device_ops, t, err, "pci-testdev.%u", slot);
+		if (ret == 0)
+			ret = plug(b, pcitest_func(t), slot, err);
+		if (ret != 0)
+			return ret;
+	}
+	return 0;
+}
+
 static int
 assign_addresses(struct board *b, struct err *err)
 {
@@ -420,8 +506,9 @@ assign_addresses(struct board *b, struct err *err)
 
 /* In an order in which each finds what it is wired to. */
 static int (*const makers[])(struct board *b, struct err *err) = {
-    make_lapic, make_ioapic, make_pic,	  make_resetctl, make_lpc,   make_pci,	       make_bridges,
-    make_hpet,	make_pit,    make_acpipm, make_rtc,	 make_uarts, assign_addresses,
+    make_lapic,	  make_ioapic,	   make_pic,	      make_resetctl,	make_lpc, make_pci,
+    make_bridges, make_hpet,	   make_pit,	      make_acpipm,	make_rtc, make_uarts,
+    make_fwcfg,	  make_pc_testdev, make_pci_testdevs, assign_addresses,
 };
 
 int

@@ -8,6 +8,7 @@
 
 #include "base/util.h"
 #include "board/acpi.h"
+#include "board/bios.h"
 #include "board/internal.h"
 #include "board/loader.h"
 #include "board/mptable.h"
@@ -17,29 +18,13 @@
 
 /* ---- memory ---- */
 
-/* BIOS data area: serial ports, EBDA segment, KiB of conventional memory; and the EBDA's own size. */
-static void
-write_bios_data(struct board *b)
-{
-	uint16_t kib = MACHINE_BASE_RAM_END / KIB, segment = MACHINE_BASE_RAM_END / 16;
-	uint8_t ebda_kib = (MACHINE_VGA_BASE - MACHINE_BASE_RAM_END) / KIB;
-
-	for (unsigned i = 0; i < MACHINE_COMS; i++) {
-		if ((b->machine.coms >> i & 1) != 0)
-			boot_poke(b->mem, 0x400 + 2 * i, &machine_com[i].port, 2);
-	}
-	boot_poke(b->mem, 0x40e, &segment, 2);
-	boot_poke(b->mem, 0x413, &kib, 2);
-	boot_poke(b->mem, MACHINE_BASE_RAM_END, &ebda_kib, 1);
-}
-
 /* Append at the next paragraph of the area that systems search. */
 static int
 place_anchor(struct board *b, uint64_t *at, const struct fwbuf *data, struct err *err)
 {
 	uint64_t gpa = align_up(*at, 16);
 
-	if (!range_fits(gpa, data->len, MACHINE_HIGH_BASE))
+	if (!range_fits(gpa, data->len, BIOS_STUBS))
 		return err_set(err, ENOSPC,
 			       "firmware tables: no room below 1 MiB (use fewer CPUs, or x86.mptable=false)");
 	boot_poke(b->mem, gpa, data->p, data->len);
@@ -81,7 +66,7 @@ board_firmware_memory(struct board *b, const struct acpi_image *acpi, struct err
 	uint64_t at = MACHINE_TABLES_BASE;
 	int ret = 0;
 
-	write_bios_data(b);
+	bios_fill_memory(b->mem, b->machine.coms);
 	if (acpi != NULL) {
 		boot_poke(b->mem, acpi->gpa, acpi->tables.p, acpi->tables.len);
 		ret = place_anchor(b, &at, &acpi->rsdp, err);
@@ -96,7 +81,7 @@ board_firmware_memory(struct board *b, const struct acpi_image *acpi, struct err
 /* ---- devices ---- */
 
 /*
- * The 8259s with the BIOS's vectors and everything masked; counter 0 of the 8254 running
+ * The 8259s with the BIOS's vectors, everything but the timer masked; counter 0 of the 8254 running
  * at 18.2 Hz (Linux's decompressor waits for it to be loaded), counter 1 as for memory
  * refresh; the SCI's line, IRQ 9, level-triggered;
  * the local APIC in virtual wire mode.
@@ -108,7 +93,7 @@ board_firmware_devices(struct board *b)
 		uint16_t port;
 		uint8_t val;
 	} out[] = {
-	    {0x20, 0x11}, {0x21, 0x08}, {0x21, 0x04},  {0x21, 0x01}, {0x21, 0xff}, /* master: vectors 08-0f */
+	    {0x20, 0x11}, {0x21, 0x08}, {0x21, 0x04},  {0x21, 0x01}, {0x21, 0xfa}, /* master: vectors 08-0f */
 	    {0xa0, 0x11}, {0xa1, 0x70}, {0xa1, 0x02},  {0xa1, 0x01}, {0xa1, 0xff}, /* slave: 70-77 */
 	    {0x43, 0x36}, {0x40, 0x00}, {0x40, 0x00},				   /* square wave, 65536 */
 	    {0x43, 0x54}, {0x41, 0x12}, {0x4d1, 0x02},

@@ -51,7 +51,11 @@ struct board {
 	pthread_mutex_t end_lock;
 	bool ended; /* under end_lock */
 	enum board_end end;
+	unsigned exit_status; /* of BOARD_EXIT */
 };
+
+/* As board_end_now(), with the status that goes with BOARD_EXIT. */
+void board_end_with(struct board *b, enum board_end end, unsigned status);
 
 /* board/firmware.c */
 void board_firmware_devices(struct board *b);

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "base/util.h"
+#include "board/entry.h"
 #include "board/loader.h"
 #include "x86/state.h"
 
@@ -22,8 +23,6 @@ enum {
 	ZERO_PAGE = 0x7000,
 	GDT = 0x8000,
 	PML4 = 0x9000,
-	PDPT = 0xa000,
-	PAGE_DIRS = 0xb000,
 	COMMAND_LINE = 0x20000,
 	COMMAND_LINE_MAX = 0xffff, /* without its NUL: up to 3_0000 */
 	ENTRY64 = 0x200,	   /* behind the 32-bit entry point */
@@ -291,76 +290,14 @@ fill_zero_page(const struct boot_request *r, const struct image *img, uint8_t *z
 	fill_memory_map(r, zp);
 }
 
-/* ---- entry state ---- */
-
-enum {
-	SEL_CODE = 0x10,
-	SEL_DATA = 0x18,
-	ATTR_CODE64 = SEG_G | SEG_L | SEG_P | SEG_S | 0xb,
-	ATTR_CODE32 = SEG_G | SEG_DB | SEG_P | SEG_S | 0xb,
-	ATTR_DATA = SEG_G | SEG_DB | SEG_P | SEG_S | 0x3,
-	ATTR_TSS = SEG_P | 0xb,
-	ATTR_LDT = SEG_P | 0x2,
-};
-#define GDT_CODE64 0x00af9b000000ffffull
-#define GDT_CODE32 0x00cf9b000000ffffull
-#define GDT_DATA   0x00cf93000000ffffull
-
-static void
-set_segments(struct gpmap *mem, struct x86_state *s, bool entry64)
-{
-	const uint64_t gdt[4] = {0, 0, entry64 ? GDT_CODE64 : GDT_CODE32, GDT_DATA};
-	const struct x86_segment data = {.sel = SEL_DATA, .attr = ATTR_DATA, .limit = UINT32_MAX};
-
-	boot_poke(mem, GDT, gdt, sizeof(gdt));
-	s->gdtr = (struct x86_dtable){.base = GDT, .limit = sizeof(gdt) - 1};
-	s->idtr = (struct x86_dtable){0};
-	for (unsigned i = 0; i < X86_LDTR; i++)
-		s->seg[i] = data;
-	s->seg[X86_CS] = (struct x86_segment){
-	    .sel = SEL_CODE,
-	    .attr = entry64 ? ATTR_CODE64 : ATTR_CODE32,
-	    .limit = UINT32_MAX,
-	};
-	s->seg[X86_LDTR] = (struct x86_segment){.attr = ATTR_LDT, .limit = 0xffff};
-	s->seg[X86_TR] = (struct x86_segment){.attr = ATTR_TSS, .limit = 0xffff};
-}
-
-/* 4 GiB one to one in 2 MiB pages. */
-static void
-set_paging(struct gpmap *mem, struct x86_state *s)
-{
-	enum { P_RW = 0x3, P_RW_PS = 0x83, DIRS = 4, ENTRIES = 512 };
-	uint64_t entry = PDPT | P_RW;
-
-	boot_poke(mem, PML4, &entry, 8);
-	for (unsigned i = 0; i < DIRS; i++) {
-		uint64_t dir[ENTRIES];
-
-		entry = (PAGE_DIRS + 4096ull * i) | P_RW;
-		boot_poke(mem, PDPT + 8 * i, &entry, 8);
-		for (unsigned j = 0; j < ENTRIES; j++)
-			dir[j] = ((uint64_t)i * ENTRIES + j) * 2 * MIB | P_RW_PS;
-		boot_poke(mem, PAGE_DIRS + 4096ull * i, dir, sizeof(dir));
-	}
-	s->cr3 = PML4;
-	s->cr4 |= CR4_PAE;
-	s->msr.efer |= EFER_LME | EFER_LMA;
-}
-
 static void
 set_entry(const struct boot_request *r, const struct image *img, struct x86_state *s)
 {
-	set_segments(r->mem, s, img->entry64);
-	s->cr0 = CR0_PE | CR0_ET;
-	if (img->entry64) {
-		set_paging(r->mem, s);
-		s->cr0 |= CR0_PG;
-	}
-	memset(s->gpr, 0, sizeof(s->gpr));
+	if (img->entry64)
+		entry_long(r->mem, s, GDT, PML4, img->load + ENTRY64);
+	else
+		entry_protected(r->mem, s, GDT, img->load);
 	s->gpr[X86_RSI] = ZERO_PAGE;
-	s->rip = img->load + (img->entry64 ? ENTRY64 : 0);
-	s->rflags = FL_1;
 }
 
 static int

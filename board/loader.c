@@ -12,12 +12,16 @@
 #include <unistd.h>
 
 #include "base/util.h"
+#include "board/place.h"
 #include "mem/gpmap.h"
 
 enum { CHUNK = 1 << 18 };
 
 static const struct boot_loader *const loaders[] = {
     &boot_loader_linux,
+    &boot_loader_multiboot,
+    &boot_loader_pvh,
+    &boot_loader_elf,
 };
 
 int
@@ -112,6 +116,18 @@ boot_file_close(struct boot_file *f)
 }
 
 int
+boot_file_read(const struct boot_file *f, uint64_t off, void *buf, uint64_t len, struct err *err)
+{
+	ssize_t n = read_at(f->fd, buf, len, off);
+
+	if (n < 0)
+		return boot_file_error(f, err, "%s (check the file)", strerror((int)-n));
+	if ((uint64_t)n < len)
+		return boot_file_error(f, err, "became shorter while it was read (copy it again)");
+	return 0;
+}
+
+int
 boot_file_load(const struct boot_file *f, uint64_t off, uint64_t len, struct gpmap *mem, uint64_t gpa,
 	       struct err *err)
 {
@@ -122,13 +138,9 @@ boot_file_load(const struct boot_file *f, uint64_t off, uint64_t len, struct gpm
 		return err_set(err, ENOMEM, "%s: no memory", f->key);
 	while (len > 0 && ret == 0) {
 		size_t want = (size_t)MIN(len, (uint64_t)CHUNK);
-		ssize_t n = read_at(f->fd, buf, want, off);
 
-		if (n < 0)
-			ret = boot_file_error(f, err, "%s (check the file)", strerror((int)-n));
-		else if ((size_t)n < want)
-			ret = boot_file_error(f, err, "became shorter while it was read (copy it again)");
-		else if (!gm_load(mem, gpa, buf, want))
+		ret = boot_file_read(f, off, buf, want, err);
+		if (ret == 0 && !gm_load(mem, gpa, buf, want))
 			ret = boot_file_error(f, err,
 					      "does not fit into memory at %#llx (give more memory.size)",
 					      (unsigned long long)gpa);
@@ -152,6 +164,64 @@ boot_ram_end(const struct boot_request *r)
 	return MACHINE_HIGH_BASE;
 }
 
+static int
+load_module(const struct boot_request *r, struct place *p, uint64_t floor, const char *key, const char *path,
+	    struct boot_loaded *out, struct err *err)
+{
+	enum { PAGE = 4096 };
+	struct boot_file f;
+	int ret = boot_file_open(&f, key, path, err);
+
+	if (ret != 0)
+		return ret;
+	out->len = f.size;
+	if (!place_find(p, f.size, PAGE, floor, boot_ram_end(r), &out->gpa))
+		ret = boot_file_error(&f, err,
+				      "%llu bytes do not fit between %#llx and %#llx (give more memory.size)",
+				      (unsigned long long)f.size, (unsigned long long)floor,
+				      (unsigned long long)boot_ram_end(r));
+	else
+		ret = boot_file_load(&f, 0, f.size, r->mem, out->gpa, err);
+	boot_file_close(&f);
+	return ret;
+}
+
+int
+boot_modules_load(const struct boot_request *r, struct place *p, uint64_t floor,
+		  struct boot_loaded out[BOOT_MODULES], unsigned *count, struct err *err)
+{
+	int ret = 0;
+
+	*count = 0;
+	if (r->initrd != NULL) {
+		out[0].cmdline = "";
+		ret = load_module(r, p, floor, "boot.initrd", r->initrd, &out[(*count)++], err);
+	}
+	for (unsigned i = 0; i < r->modules && ret == 0; i++) {
+		const struct board_module *m = &r->module[i];
+		char key[40];
+
+		snprintf(key, sizeof(key), "boot.module.%u.path", m->number);
+		out[*count].cmdline = m->cmdline != NULL ? m->cmdline : "";
+		ret = load_module(r, p, floor, key, m->path, &out[(*count)++], err);
+	}
+	return ret;
+}
+
+int
+boot_find_room(const struct boot_request *r, struct place *p, uint64_t len, uint64_t *gpa, struct err *err)
+{
+	enum { PAGE = 4096, LOW_FLOOR = 0x10000 };
+
+	/* Below 64 KiB live the interrupt vectors, BIOS data, and what real-mode programs use. */
+	if (place_find(p, len, PAGE, LOW_FLOOR, MACHINE_BASE_RAM_END, gpa) ||
+	    place_find(p, len, PAGE, MACHINE_HIGH_BASE, boot_ram_end(r), gpa))
+		return 0;
+	return err_set(err, ENOSPC,
+		       "memory.size: no room for %llu bytes that the kernel is handed (give more)",
+		       (unsigned long long)len);
+}
+
 void
 boot_poke(struct gpmap *mem, uint64_t gpa, const void *data, size_t len)
 {
@@ -169,14 +239,17 @@ boot_load(const struct boot_request *r, struct x86_state *bsp, struct err *err)
 	for (size_t i = 0; i < ARRAY_LEN(loaders); i++) {
 		if (!loaders[i]->probe(&f))
 			continue;
-		ret = loaders[i]->load(r, &f, bsp, err);
+		if (r->modules > 0 && !loaders[i]->takes_modules)
+			ret = err_set(err, EINVAL, "boot.module: a %s kernel takes none (use boot.initrd)",
+				      loaders[i]->name);
+		else
+			ret = loaders[i]->load(r, &f, bsp, err);
 		boot_file_close(&f);
 		return ret;
 	}
-	ret = boot_file_error(&f, err, "%s (give a Linux bzImage, as /boot/vmlinuz-* is)",
-			      f.head_len >= 4 && memcmp(f.head, "\177ELF", 4) == 0
-				  ? "is an ELF file, no bzImage"
-				  : "is no kernel that can be booted");
+	ret = boot_file_error(&f, err,
+			      "is no kernel that can be booted (give a Linux bzImage, as /boot/vmlinuz-* is, "
+			      "or an ELF or multiboot kernel)");
 	boot_file_close(&f);
 	return ret;
 }

@@ -232,3 +232,10 @@ gm_load(struct gpmap *g, uint64_t gpa, const void *buf, size_t len)
 {
 	return write_ranges(g, gpa, buf, len, false);
 }
+
+void
+gpmap_notify(struct gpmap *g, uint64_t gpa, uint64_t len)
+{
+	if (g->watch != NULL && len != 0 && covered(g, gpa, len, false))
+		g->watch(g->watch_arg, gpa, len);
+}

@@ -62,5 +62,7 @@ LH_MUST_CHECK bool gm_load(struct gpmap *g, uint64_t gpa, const void *buf, size_
 /* One watcher is called after each gm_write() with the range written, from the writing thread. */
 typedef void (*gm_watch_fn)(void *arg, uint64_t gpa, uint64_t len);
 void gpmap_set_watcher(struct gpmap *g, gm_watch_fn fn, void *arg);
+/* Tell the watcher about [gpa, gpa + len), all of it RAM or ROM, as if it had been written. */
+void gpmap_notify(struct gpmap *g, uint64_t gpa, uint64_t len);
 
 #endif

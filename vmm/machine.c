@@ -59,18 +59,90 @@ machine_topology(const struct config *c, struct x86_topology *t, struct err *err
 
 /* The host bridge and the LPC bridge are wired into the board: naming them is allowed, moving them is not. */
 static int
-check_slot(void *arg, const char *name, const char *value)
+check_bridge(unsigned bus, unsigned slot, unsigned fn, const char *name, const char *value, struct err *err)
 {
+	bool bridge = strcmp(value, "hostbridge") == 0;
+
+	if (bus == 0 && fn == 0 && slot == (bridge ? 0u : 31u))
+		return 0;
+	return err_set(err, ENOTSUP, "%s: %s belongs at 0:%u:0 (-s %u,%s)", name, value, bridge ? 0 : 31,
+		       bridge ? 0 : 31, value);
+}
+
+/* Where configuration keys with numbers in their names end up. */
+struct fill {
+	struct board_cfg *b;
+	struct err *err;
+};
+
+static int
+set_slot(void *arg, const char *name, const char *value)
+{
+	const struct fill *to = arg;
 	unsigned bus, slot, fn;
-	bool bridge;
 
 	if (sscanf(name, "pci.%u.%u.%u.device", &bus, &slot, &fn) != 3)
 		return 0;
-	bridge = strcmp(value, "hostbridge") == 0;
-	if (bus == 0 && fn == 0 && slot == (bridge ? 0u : 31u))
+	if (strcmp(value, "pci-testdev") != 0)
+		return check_bridge(bus, slot, fn, name, value, to->err);
+	if (bus != 0 || fn != 0 || slot == 0 || slot >= 31)
+		return err_set(to->err, ENOTSUP, "%s: %s fits into 0:1:0 to 0:30:0 (-s 5,%s)", name, value,
+			       value);
+	to->b->pci_testdev |= 1u << slot;
+	return 0;
+}
+
+/* Modules come in order of their numbers; their keys come in order of letters. */
+static int
+add_module(void *arg, const char *name, const char *value)
+{
+	const struct fill *to = arg;
+	struct board_module *m = to->b->boot.module;
+	unsigned number, at = to->b->boot.modules;
+	char last[8];
+
+	if (sscanf(name, "boot.module.%u.%7s", &number, last) != 2 || strcmp(last, "path") != 0)
 		return 0;
-	return err_set(arg, ENOTSUP, "%s: %s belongs at 0:%u:0 (-s %u,%s)", name, value, bridge ? 0 : 31,
-		       bridge ? 0 : 31, value);
+	if (at == BOARD_MODULES)
+		return err_set(to->err, E2BIG, "%s: more than %d modules", name, BOARD_MODULES);
+	for (; at > 0 && m[at - 1].number > number; at--)
+		m[at] = m[at - 1];
+	if (at > 0 && m[at - 1].number == number)
+		return err_set(to->err, EEXIST, "%s: this number is taken (leading zeroes do not count)",
+			       name);
+	m[at] = (struct board_module){.number = number, .path = value};
+	to->b->boot.modules++;
+	return 0;
+}
+
+static int
+add_module_text(void *arg, const char *name, const char *value)
+{
+	const struct fill *to = arg;
+	unsigned number;
+	char last[8];
+
+	if (sscanf(name, "boot.module.%u.%7s", &number, last) != 2 || strcmp(last, "cmdline") != 0)
+		return 0;
+	for (unsigned i = 0; i < to->b->boot.modules; i++) {
+		if (to->b->boot.module[i].number == number) {
+			to->b->boot.module[i].cmdline = value;
+			return 0;
+		}
+	}
+	return err_set(to->err, EINVAL, "%s: there is no such module (set boot.module.%u.path)", name,
+		       number);
+}
+
+static int
+set_numbered(const struct config *c, struct board_cfg *b, struct err *err)
+{
+	struct fill to = {b, err};
+	int r = config_each(c, set_slot, &to);
+
+	if (r == 0)
+		r = config_each(c, add_module, &to);
+	return r != 0 ? r : config_each(c, add_module_text, &to);
 }
 
 static int
@@ -106,8 +178,11 @@ machine_board_cfg(const struct config *c, struct board_cfg *b, struct err *err)
 	*b = (struct board_cfg){
 	    .name = config_get(c, "name"),
 	    .memory_bytes = config_uint(c, "memory.size"),
-	    .boot = {config_get(c, "boot.kernel"), config_get(c, "boot.initrd"),
-		     config_get(c, "boot.cmdline")},
+	    .boot = {.kernel = config_get(c, "boot.kernel"),
+		     .initrd = config_get(c, "boot.initrd"),
+		     .cmdline = config_get(c, "boot.cmdline")},
+	    .pc_testdev = config_bool(c, "lpc.pc-testdev"),
+	    .fwcfg = config_is_set(c, "lpc.fwcfg"),
 	    .x2apic = config_bool(c, "x86.x2apic"),
 	    .hpet = config_bool(c, "x86.hpet"),
 	    .mptable = config_bool(c, "x86.mptable"),
@@ -121,12 +196,12 @@ machine_board_cfg(const struct config *c, struct board_cfg *b, struct err *err)
 	if (b->name == NULL)
 		return err_set(err, EINVAL, "name: missing (lhyve [options] name)");
 	if (b->boot.kernel == NULL)
-		return err_set(err, EINVAL, "boot.kernel: missing (-o boot.kernel=FILE, a Linux bzImage)");
+		return err_set(err, EINVAL, "boot.kernel: missing (-o boot.kernel=FILE, a kernel)");
 	if (b->memory_bytes % 4096 != 0)
 		return err_set(err, EINVAL, "memory.size: %llu bytes are no multiple of 4096",
 			       (unsigned long long)b->memory_bytes);
 	r = machine_topology(c, &b->topo, err);
 	for (unsigned i = 0; i < ARRAY_LEN(b->com) && r == 0; i++)
 		r = set_com(c, i, b, err);
-	return r != 0 ? r : config_each(c, check_slot, err);
+	return r != 0 ? r : set_numbered(c, b, err);
 }

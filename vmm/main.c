@@ -135,6 +135,7 @@ run_machine(const struct config *c)
 	struct board *board;
 	enum board_end end;
 	sigset_t set;
+	int status;
 
 	if (machine_board_cfg(c, &cfg, &err) != 0)
 		return complain(&err);
@@ -150,9 +151,10 @@ run_machine(const struct config *c)
 		return complain(&err);
 	}
 	end = board_run(board);
+	status = end == BOARD_EXIT ? (int)board_exit_status(board) : (int)end;
 	signal_watch_stop(&watch);
 	board_destroy(board);
-	return (int)end;
+	return status;
 }
 
 static int

@@ -8,7 +8,7 @@
 #include "base/util.h"
 #include "vmm/config.h"
 
-#define FIXED_PCI "hostbridge|lpc"
+#define HAVE_PCI "hostbridge|lpc|pci-testdev"
 
 /* clang-format off */
 const struct config_key config_schema[] = {
@@ -38,9 +38,11 @@ const struct config_key config_schema[] = {
 	{ .name = "memory.guest_in_core", .type = CONFIG_BOOL, .def = "false", .only = "false",
 	  .help = "guest RAM in core dumps of lhyve" },
 
-	{ .name = "boot.kernel", .type = CONFIG_PATH, .help = "Linux bzImage to boot" },
+	{ .name = "boot.kernel", .type = CONFIG_PATH, .help = "Linux bzImage, multiboot, PVH or plain ELF kernel" },
 	{ .name = "boot.initrd", .type = CONFIG_PATH, .help = "initial RAM disk" },
 	{ .name = "boot.cmdline", .type = CONFIG_STRING, .help = "kernel command line" },
+	{ .name = "boot.module.*.path", .type = CONFIG_PATH, .help = "file for a multiboot or PVH kernel; in order of numbers, after the initrd" },
+	{ .name = "boot.module.*.cmdline", .type = CONFIG_STRING, .help = "text that goes with the module" },
 	{ .name = "boot.firmware", .alias = "lpc.bootrom", .type = CONFIG_PATH, .only = "", .help = "UEFI firmware" },
 	{ .name = "boot.vars", .alias = "lpc.bootvars", .type = CONFIG_PATH, .only = "", .help = "UEFI variables" },
 
@@ -66,14 +68,14 @@ const struct config_key config_schema[] = {
 	{ .name = "destroy_on_poweroff", .type = CONFIG_BOOL, .def = "true", .only = "true",
 	  .help = "the VM goes with its process" },
 
-	{ .name = "pci.*.*.*.device", .type = CONFIG_CHOICE, .choices = "hostbridge|lpc|virtio-blk|virtio-net|virtio-console|virtio-rnd",
-	  .only = FIXED_PCI, .help = "device at bus.slot.function" },
+	{ .name = "pci.*.*.*.device", .type = CONFIG_CHOICE, .choices = "hostbridge|lpc|pci-testdev|virtio-blk|virtio-net|virtio-console|virtio-rnd",
+	  .only = HAVE_PCI, .help = "device at bus.slot.function" },
 	{ .name = "lpc.com1.path", .type = CONFIG_PATH, .help = "com1: stdio, or a terminal, pseudo-terminal or file" },
 	{ .name = "lpc.com2.path", .type = CONFIG_PATH, .help = "com2, as com1" },
 	{ .name = "lpc.com3.path", .type = CONFIG_PATH, .help = "com3, as com1" },
 	{ .name = "lpc.com4.path", .type = CONFIG_PATH, .help = "com4, as com1" },
-	{ .name = "lpc.pc-testdev", .type = CONFIG_BOOL, .def = "false", .only = "false", .help = "debug exit device of tests" },
-	{ .name = "lpc.fwcfg", .type = CONFIG_CHOICE, .choices = "bhyve|qemu", .only = "", .help = "firmware configuration device" },
+	{ .name = "lpc.pc-testdev", .type = CONFIG_BOOL, .def = "false", .help = "devices that test guests look for: exit port 0xf4 and others" },
+	{ .name = "lpc.fwcfg", .type = CONFIG_CHOICE, .choices = "bhyve|qemu", .only = "qemu", .help = "firmware configuration device" },
 
 	{ .name = "gdb.port", .type = CONFIG_INT, .unit = "TCP port", .min = 1, .max = 65535, .only = "", .help = "debugger stub" },
 	{ .name = "keyboard.layout", .type = CONFIG_STRING, .only = "", .help = "keyboard layout of the frame buffer" },
