@@ -428,8 +428,8 @@ decode_single(struct soft_cpu *cpu, uint64_t rip, struct soft_block *b)
 		n = fetch_bytes(cpu, la, buf, true);
 		r = soft_decode_insn(cpu, cpu->mode, buf, n, 0, &b->insn[0]);
 	}
-	if (r == DECODE_SHORT)
-		soft_unsupported(cpu, "instruction fetch from device memory");
+	if (r == DECODE_SHORT) /* no RAM there: the open bus reads as ones, FF FF is no instruction */
+		soft_ud(cpu);
 	check_fetch_limit(cpu, rip, b->insn[0].len);
 	b->count = 1;
 	b->bytes = b->insn[0].len;
@@ -511,8 +511,7 @@ soft_block_find(struct soft_cpu *cpu, uint64_t rip)
 	cpu->ctr.block_lookup++;
 	uint8_t *hva = soft_fetch_ptr(cpu, la, &gpa);
 	if (hva == NULL)
-		soft_unsupported(cpu, "instruction fetch from device memory at %#llx",
-				 (unsigned long long)gpa);
+		return soft_single(cpu); /* raises what a fetch from no memory gives */
 	struct soft_block *b = hash_find(cpu->vm->code, gpa, cpu->mode);
 	if (b == NULL)
 		b = block_make(cpu, rip, la, gpa, hva);

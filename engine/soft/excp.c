@@ -89,9 +89,8 @@ read_gate(struct soft_cpu *cpu, unsigned vec, struct idt_gate *g)
 	g->sel = (uint16_t)bits(lo, 16, 16);
 	g->off = bits(lo, 0, 16) | bits(lo, 48, 16) << 16 | hi << 32;
 	g->ist = lm ? bits(lo, 32, 3) : 0;
-	if (!lm && g->type == 5)
-		soft_unsupported(cpu, "task gate, vector %u", vec);
-	if (!(g->type == 14 || g->type == 15 || (!lm && (g->type == 6 || g->type == 7))))
+	if (!((!lm && g->type == 5) || g->type == 14 || g->type == 15 ||
+	      (!lm && (g->type == 6 || g->type == 7))))
 		idt_fault(cpu, EXC_GP, vec);
 	if (is_software(cpu) && bits(lo, 45, 2) < cpu->cpl)
 		idt_fault(cpu, EXC_GP, vec);
@@ -250,10 +249,16 @@ soft_deliver(struct soft_cpu *cpu, uint64_t ret_rip)
 		deliver_real(cpu, vec, ret_rip);
 		return;
 	}
-	if (soft_is_vm86(cpu) && cpu->exc_kind == EXCK_INT && (cpu->st.cr4 & CR4_VME))
-		soft_unsupported(cpu, "INT n in virtual-8086 mode with CR4.VME");
+	if (soft_is_vm86(cpu) && cpu->exc_kind == EXCK_INT) {
+		if (soft_vme_int(cpu, vec, ret_rip))
+			return;
+		if ((cpu->rflags & FL_IOPL) != FL_IOPL)
+			soft_gp(cpu, 0);
+	}
 	read_gate(cpu, vec, &g);
-	if (soft_long_mode(cpu))
+	if (g.type == 5)
+		soft_task_switch(cpu, g.sel, TASK_CALL, ret_rip, cpu->exc_has_err ? (int)cpu->exc_err : -1);
+	else if (soft_long_mode(cpu))
 		deliver_long(cpu, &g, ret_rip);
 	else
 		deliver_legacy(cpu, &g, ret_rip);
@@ -279,8 +284,8 @@ iret_real(struct soft_cpu *cpu, unsigned size)
 {
 	struct soft_stack s;
 	uint64_t old = soft_rflags(cpu), mask;
-	bool vm86 = soft_is_vm86(cpu);
-	if (vm86 && (old & FL_IOPL) != FL_IOPL)
+	bool vm86 = soft_is_vm86(cpu), vme = soft_virtual_if(cpu) && size == 2;
+	if (vm86 && (old & FL_IOPL) != FL_IOPL && !vme)
 		soft_gp(cpu, 0);
 	soft_stack_current(cpu, &s);
 	uint64_t ip = soft_stack_pop(cpu, &s, size);
@@ -290,10 +295,13 @@ iret_real(struct soft_cpu *cpu, unsigned size)
 		soft_gp(cpu, 0);
 	mask = FL_ARITH | FL_TF | FL_IF | FL_DF | FL_NT | (vm86 ? 0 : FL_IOPL) |
 	       (size > 2 ? FL_RF | FL_AC | FL_ID : 0);
+	if (vme)
+		soft_vme_pop_flags(cpu, (uint16_t)f);
+	else
+		soft_set_rflags(cpu, (old & ~mask) | (f & mask));
 	soft_stack_commit_sp(cpu, &s);
 	soft_load_seg_real(cpu, X86_CS, sel);
 	cpu->rip = ip;
-	soft_set_rflags(cpu, (old & ~mask) | (f & mask));
 	soft_update_mode(cpu);
 }
 
@@ -362,6 +370,15 @@ iret_protected(struct soft_cpu *cpu, unsigned size)
 	cpu->rip = ip;
 }
 
+/* Back to the task that the TSS's link names. */
+static void
+iret_task(struct soft_cpu *cpu)
+{
+	uint16_t link = (uint16_t)soft_load_sys(cpu, cpu->st.seg[X86_TR].base, 2);
+	uint64_t next = cpu->cur != NULL ? soft_next_rip(cpu, cpu->cur) : cpu->rip;
+	soft_task_switch(cpu, link, TASK_IRET, next, -1);
+}
+
 void
 soft_iret(struct soft_cpu *cpu, unsigned size)
 {
@@ -372,7 +389,7 @@ soft_iret(struct soft_cpu *cpu, unsigned size)
 	} else if (soft_rflags(cpu) & FL_NT) {
 		if (soft_long_mode(cpu))
 			soft_gp(cpu, 0);
-		soft_unsupported(cpu, "IRET from a nested task");
+		iret_task(cpu);
 	} else {
 		iret_protected(cpu, size);
 	}

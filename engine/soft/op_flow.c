@@ -196,8 +196,6 @@ software_int(struct soft_cpu *cpu, const struct soft_insn *i, unsigned vec, enum
 OP(op_int)
 {
 	cpu->cur = i;
-	if (soft_is_vm86(cpu) && (cpu->rflags & FL_IOPL) != FL_IOPL)
-		soft_gp(cpu, 0);
 	software_int(cpu, i, (uint8_t)i->imm, EXCK_INT);
 }
 

@@ -237,10 +237,3 @@ OP(op_pkru)
 	soft_tlb_flush(cpu, true);
 	return soft_leave_after(cpu, i);
 }
-
-/* What the decoder knows and the engine does not do (yet): ends the VM with one line. */
-OP(op_unsupported)
-{
-	cpu->cur = i;
-	soft_unsupported(cpu, "%s", (const char *)i->aux.p);
-}

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* PUSH, POP and their families, in every stack width (SDM vol. 1 6.2). */
 #include "engine/soft/ops.h"
+#include "engine/soft/seg.h"
 
 uint64_t
 soft_sp_mask(const struct soft_cpu *cpu)
@@ -110,6 +111,10 @@ OP(op_pushf)
 {
 	uint64_t f = soft_rflags(cpu) & ~(uint64_t)(FL_RF | FL_VM);
 	cpu->cur = i;
+	if (UNLIKELY(cpu->mode & MODE_VM86) && soft_virtual_if(cpu) && i->size == 2) {
+		soft_push(cpu, 2, soft_vme_flags_image(cpu));
+		DONE(cpu, i);
+	}
 	if (soft_is_vm86(cpu) && (cpu->rflags & FL_IOPL) != FL_IOPL)
 		soft_gp(cpu, 0);
 	soft_push(cpu, i->size, f);
@@ -121,6 +126,11 @@ OP(op_popf)
 	uint64_t v, old = soft_rflags(cpu), mask;
 	unsigned iopl = (old & FL_IOPL) >> 12;
 	cpu->cur = i;
+	if (UNLIKELY(cpu->mode & MODE_VM86) && soft_virtual_if(cpu) && i->size == 2) {
+		soft_vme_pop_flags(cpu, (uint16_t)stack_peek(cpu, 0, 2));
+		sp_set(cpu, cpu->gpr[X86_RSP] + 2);
+		return soft_leave_after(cpu, i);
+	}
 	if (soft_is_vm86(cpu) && iopl != 3)
 		soft_gp(cpu, 0);
 	v = stack_peek(cpu, 0, i->size);

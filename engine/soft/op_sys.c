@@ -2,6 +2,7 @@
 /* System instructions: flags, ports, control and debug registers, TLB and cache control, processor state. */
 #include "base/vmclock.h"
 #include "engine/soft/ops.h"
+#include "engine/soft/seg.h"
 
 static void
 need_cpl0(struct soft_cpu *cpu)
@@ -14,6 +15,10 @@ need_cpl0(struct soft_cpu *cpu)
 OP(op_cli)
 {
 	cpu->cur = i;
+	if (UNLIKELY(soft_virtual_if(cpu))) {
+		soft_virtual_cli_sti(cpu, false);
+		DONE(cpu, i);
+	}
 	if (cpu->cpl > (cpu->rflags & FL_IOPL) >> 12 ||
 	    (soft_is_vm86(cpu) && (cpu->rflags & FL_IOPL) != FL_IOPL))
 		soft_gp(cpu, 0);
@@ -27,6 +32,10 @@ OP(op_sti)
 {
 	bool was = cpu->rflags & FL_IF;
 	cpu->cur = i;
+	if (UNLIKELY(soft_virtual_if(cpu))) {
+		soft_virtual_cli_sti(cpu, true);
+		DONE(cpu, i);
+	}
 	if (cpu->cpl > (cpu->rflags & FL_IOPL) >> 12 ||
 	    (soft_is_vm86(cpu) && (cpu->rflags & FL_IOPL) != FL_IOPL))
 		soft_gp(cpu, 0);

@@ -157,8 +157,6 @@ OP(op_stmxcsr);
 
 /* stub.c: vector, x87 and the rarer integer instructions on the host's own units */
 OP(op_stub);
-OP(op_stub_gather);
-OP(op_unsupported);
 
 static inline unsigned
 size_log2(unsigned size)

@@ -39,4 +39,17 @@ void soft_commit_cs(struct soft_cpu *cpu, uint16_t sel, uint64_t desc, uint64_t 
 /* #GP(0) unless off is a legal IP in the segment of `desc`. */
 void soft_check_ip(struct soft_cpu *cpu, uint64_t desc, uint64_t off);
 
+/* ---- task.c ---- */
+enum soft_task_how { TASK_JMP, TASK_CALL /* and interrupts: nests */, TASK_IRET };
+/* err: error code to push on the new stack, or -1. */
+void soft_task_switch(struct soft_cpu *cpu, uint16_t sel, enum soft_task_how how, uint64_t next_rip, int err);
+uint16_t soft_task_gate_target(uint64_t desc);
+
+/* ---- vme.c ---- */
+bool soft_virtual_if(const struct soft_cpu *cpu); /* CLI and friends work on VIF here */
+void soft_virtual_cli_sti(struct soft_cpu *cpu, bool sti);
+uint16_t soft_vme_flags_image(const struct soft_cpu *cpu);
+void soft_vme_pop_flags(struct soft_cpu *cpu, uint16_t image);
+bool soft_vme_int(struct soft_cpu *cpu, unsigned vec, uint64_t next_rip);
+
 #endif

@@ -168,8 +168,6 @@ read_call_gate(struct soft_cpu *cpu, uint16_t sel, uint64_t desc, uint64_t la, s
 {
 	unsigned type = bits(desc, 40, 5), dpl = bits(desc, 45, 2);
 	bool lm = soft_long_mode(cpu);
-	if (!lm && (type == 1 || type == 9 || type == 5))
-		soft_unsupported(cpu, "task switch through selector %#x", sel);
 	if (!(type == 12 || (type == 4 && !lm)) || dpl < MAX((unsigned)cpu->cpl, sel & 3u))
 		soft_gp(cpu, sel & ~3u);
 	check_present(cpu, sel, desc);
@@ -187,6 +185,23 @@ read_call_gate(struct soft_cpu *cpu, uint16_t sel, uint64_t desc, uint64_t la, s
 		g->params = 0;
 		g->size = 8;
 	}
+}
+
+/* JMP or CALL to a TSS or task gate: 32-bit protected mode only. False: it is something else. */
+static bool
+task_transfer(struct soft_cpu *cpu, uint16_t sel, uint64_t desc, enum soft_task_how how, uint64_t next_rip)
+{
+	unsigned type = bits(desc, 40, 5), dpl = bits(desc, 45, 2);
+	if (soft_long_mode(cpu) || (type != 1 && type != 9 && type != 5))
+		return false;
+	if (dpl < MAX((unsigned)cpu->cpl, sel & 3u))
+		soft_gp(cpu, sel & ~3u);
+	if (type == 5) {
+		check_present(cpu, sel, desc);
+		sel = soft_task_gate_target(desc);
+	}
+	soft_task_switch(cpu, sel, how, next_rip, -1);
+	return true;
 }
 
 /* The gate's target segment, checked. In long mode it must be 64-bit code. */
@@ -219,7 +234,6 @@ soft_far_jump(struct soft_cpu *cpu, uint16_t sel, uint64_t off, unsigned size, u
 	uint64_t desc, la;
 	struct gate g;
 	(void)size;
-	(void)next_rip;
 	if (soft_is_real(cpu) || soft_is_vm86(cpu)) {
 		real_jump(cpu, sel, off);
 		return;
@@ -230,6 +244,8 @@ soft_far_jump(struct soft_cpu *cpu, uint16_t sel, uint64_t off, unsigned size, u
 	} else {
 		if (bits(desc, 44, 1))
 			soft_gp(cpu, sel & ~3u);
+		if (task_transfer(cpu, sel, desc, TASK_JMP, next_rip))
+			return;
 		read_call_gate(cpu, sel, desc, la, &g);
 		sel = g.sel;
 		off = g.off;
@@ -292,6 +308,8 @@ soft_far_call(struct soft_cpu *cpu, uint16_t sel, uint64_t off, unsigned size, u
 	} else {
 		if (bits(desc, 44, 1))
 			soft_gp(cpu, sel & ~3u);
+		if (task_transfer(cpu, sel, desc, TASK_CALL, next_rip))
+			return;
 		read_call_gate(cpu, sel, desc, la, &g);
 		sel = g.sel;
 		off = g.off;

@@ -7,6 +7,7 @@
  * A child runs the pages, so that a crash can be told with the page's number.
  */
 #include <inttypes.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,6 +32,7 @@ enum {
 	CODE = 0x10000,
 	STACK = 0x20000,
 	STEPS = 400,
+	KICKS = 2,
 	EXITS = 40,
 };
 
@@ -228,6 +230,32 @@ answer(struct gen_rng *rng, struct rig *r, struct vm_exit *x)
 	return false;
 }
 
+/* Every second page runs in blocks, as guests do, until it was kicked a few times; the others step by step.
+ */
+static unsigned
+run_in_blocks(struct gen_rng *rng, struct rig *r, struct vm_exit *x)
+{
+	for (unsigned exits = 0, kicks = 0; kicks < KICKS && exits < EXITS; exits++) {
+		engine_soft.run(r->vcpu, x);
+		kicks += x->kind == VM_EXIT_INTR;
+		if (!answer(rng, r, x))
+			return x->kind;
+	}
+	return VM_EXIT_UNSUPPORTED + 1;
+}
+
+static void *
+kick_now_and_then(void *arg)
+{
+	struct rig *r = arg;
+
+	for (;;) {
+		usleep(50);
+		engine_soft.kick(r->vcpu);
+	}
+	return NULL;
+}
+
 static void
 run_page(struct rig *r, uint64_t seed, uint64_t number)
 {
@@ -250,12 +278,15 @@ run_page(struct rig *r, uint64_t seed, uint64_t number)
 		snprintf(shared->complaint, sizeof(shared->complaint), "set_state: %.200s", err.msg);
 		_exit(1);
 	}
-	while (soft_vcpu_step(r->vcpu, STEPS, &x) != 0 && exits++ < EXITS) {
-		if (!answer(&rng, r, &x)) {
-			end = x.kind;
-			break;
+	if (number / MODES % 2 == 1)
+		end = run_in_blocks(&rng, r, &x);
+	else
+		while (soft_vcpu_step(r->vcpu, STEPS, &x) != 0 && exits++ < EXITS) {
+			if (!answer(&rng, r, &x)) {
+				end = x.kind;
+				break;
+			}
 		}
-	}
 	engine_soft.get_state(r->vcpu, X86_STATE_ALL, &s);
 	wrong = impossible(&s);
 	if (wrong != NULL) {
@@ -270,16 +301,21 @@ run_pages(uint64_t first, uint64_t pages, uint64_t seed)
 {
 	struct err err = {0};
 	struct rig rig;
+	pthread_t kicker;
 
 	if (rig_open(&rig, RAM, &err) != 0) {
 		snprintf(shared->complaint, sizeof(shared->complaint), "%.200s", err.msg);
 		return 1;
 	}
+	if (pthread_create(&kicker, NULL, kick_now_and_then, &rig) != 0)
+		return 1;
 	for (uint64_t i = first; i < pages; i++) {
 		shared->page = i;
 		run_page(&rig, seed, i);
 		shared->done++;
 	}
+	pthread_cancel(kicker);
+	pthread_join(kicker, NULL);
 	rig_close(&rig);
 	return 0;
 }
