@@ -4,7 +4,7 @@
  * contents stay, nothing is read from a device, what must fault faults as a load of that byte would, hints
  * never do.
  */
-#include "guest.h"
+#include "tests/guest/guest.h"
 
 enum { DEVICE = 0xff000000u, READS = 0xec };
 enum { PAGE_RAM, PAGE_READ_ONLY, PAGE_ABSENT, PAGE_DEVICE, PAGE_SUPERVISOR };

@@ -3,7 +3,7 @@
  * Descriptor tables: GDTR, IDTR, LDTR and TR are what was loaded, base and limit, across every way out of the
  * guest, and their hidden parts are not read again from memory.
  */
-#include "guest.h"
+#include "tests/guest/guest.h"
 
 enum { TSS_SEL = 0x28, LDT_SEL = 0x38, SELF_VECTOR = 0x40, LAPIC = 0xfee00000u };
 

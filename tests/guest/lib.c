@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Serial output, traps, pages: what every guest starts with. Runs on one CPU. */
-#include "guest.h"
+#include "tests/guest/guest.h"
 
 #include <stdarg.h>
 
