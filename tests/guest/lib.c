@@ -197,6 +197,7 @@ guest_trap(struct trap_frame *f)
 		f->rflags = 2;
 	} else if (trap_resume != 0) {
 		f->rip = trap_resume;
+		f->rflags &= ~(uint64_t)0x100; /* no more single steps */
 		trap_resume = 0;
 	} else {
 		die(f);
