@@ -360,10 +360,14 @@ options_print_usage(FILE *out)
 void
 options_print_devices(FILE *out)
 {
-	fprintf(out,
-		"PCI devices (-s slot,device):\n"
-		"  hostbridge   the chipset's host bridge, at 0:0:0; there without being named\n"
-		"  lpc          the ISA bridge of the LPC devices, at 0:31:0; there without being named\n"
-		"LPC devices (-l device,conf):\n"
-		"  com1..com4   serial port: stdio, a terminal or file, or tcp=host:port\n");
+	fprintf(
+	    out,
+	    "PCI devices (-s slot,device):\n"
+	    "  hostbridge   the chipset's host bridge, at 0:0:0; there without being named\n"
+	    "  lpc          the ISA bridge of the LPC devices, at 0:31:0; there without being named\n"
+	    "  pci-testdev  a device that tests look for: counts writes\n"
+	    "LPC devices (-l device,conf):\n"
+	    "  com1..com4   serial port: stdio, a terminal or file, or tcp=host:port\n"
+	    "  fwcfg,qemu   firmware configuration: memory size, CPU count\n"
+	    "  pc-testdev   devices that tests look for: exit port 0xf4, latch, interrupt lines, memory\n");
 }

@@ -207,28 +207,30 @@ def print_table(jobs, results, engines, table, arch):
 def check(t, entry, engine, arch, result, table):
     want, reason = expected_of(table, arch, engine, entry.name)
     name = f"{arch} {engine} {entry.name}"
-    tail = "\n".join(result.output.splitlines()[-30:])
-    fails = "\n".join(line for line in result.output.splitlines() if line.startswith("FAIL"))
+    tail = "\n".join(result.output.splitlines()[-12:])
+    fails = "\n".join([line for line in result.output.splitlines() if line.startswith("FAIL")][:20])
     if result.status == want == "SKIP":
         t.skip(name, reason or result.detail)
     else:
-        t.check(name, result.status == want,
+        t.check(name, result.status == want, "" if result.status == want else
                 f"{result.status} ({result.detail}), expected {want} {reason}\n{fails}\n{tail}")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("tree", nargs="?", default=os.environ.get("LHYVE_KUT"), help="a built kvm-unit-tests tree")
+    parser.add_argument("tree", nargs="?", help="a built kvm-unit-tests tree")
+    parser.add_argument("--tree-from", default="LHYVE_KUT", help="environment variable that names it otherwise")
     parser.add_argument("only", nargs="*", help="entries (regular expressions); default: all")
     parser.add_argument("-j", type=int, default=2, dest="jobs")
     parser.add_argument("-e", "--engine", action="append", help="soft, kvm or qemu; default: all that work")
     parser.add_argument("--scale", type=float, default=1.0, help="multiply every timeout")
     parser.add_argument("--logs", help="folder for each run's output")
     args = parser.parse_args()
+    args.tree = args.tree or os.environ.get(args.tree_from)
     t = tap.Tap()
 
     if not args.tree or not os.path.isfile(os.path.join(args.tree, "x86/unittests.cfg")):
-        t.skip("kvm-unit-tests", "no built kvm-unit-tests tree here (give its path, or set LHYVE_KUT)")
+        t.skip("kvm-unit-tests", f"no built kvm-unit-tests tree here (give its path, or set {args.tree_from})")
         t.done()
     arch = tree_arch(args.tree)
     engines = engines_here(args.engine)

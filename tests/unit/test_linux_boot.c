@@ -361,12 +361,14 @@ test_no_kernel(void **state)
 	kernel_error(r, 0, "is empty (copy it again)");
 	memset(r->image, 0, IMAGE_LEN);
 	kernel_error(r, IMAGE_LEN,
-		     "is no kernel that can be booted (give a Linux bzImage, as /boot/vmlinuz-* is)");
-	kernel_error(r, 1, "is no kernel that can be booted (give a Linux bzImage, as /boot/vmlinuz-* is)");
+		     "is no kernel that can be booted (give a Linux bzImage, as /boot/vmlinuz-* is, "
+		     "or an ELF or multiboot kernel)");
+	kernel_error(r, 1,
+		     "is no kernel that can be booted (give a Linux bzImage, as /boot/vmlinuz-* is, "
+		     "or an ELF or multiboot kernel)");
 	memcpy(r->image, "\177ELF", 4);
 	put_le16(r->image + 0x1fe, 0);
-	kernel_error(r, IMAGE_LEN,
-		     "is an ELF file, no bzImage (give a Linux bzImage, as /boot/vmlinuz-* is)");
+	kernel_error(r, IMAGE_LEN, "is an ELF file of another machine, 0 (give one for i386 or x86-64)");
 	r->r.kernel = r->dir;
 	assert_true(boot_load(&r->r, &r->bsp, &r->err) < 0);
 	assert_non_null(strstr(r->err.msg, ": is a folder (give a file)"));

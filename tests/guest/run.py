@@ -1,0 +1,71 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: BSD-2-Clause
+"""Run one of our own guests as guests.list says: run.py LIST NAME IMAGE [qemu]
+
+On each engine that the list names and that works here. With `qemu`, on QEMU's TCG instead: a second opinion on the
+guest itself, for those who write one (it does not count device reads).
+"""
+import os
+import re
+import subprocess
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+import tap  # noqa: E402
+
+LHYVE = os.environ.get("LHYVE", "build/lhyve")
+PASSED = 1  # 0 to port 0xf4
+
+
+def entry(path, name):
+    with open(path, encoding="utf-8") as f:
+        for line in f:
+            words = line.split(None, 4)
+            if words and words[0] == name:
+                return words[1].split(","), words[2], words[3], words[4].strip()
+    sys.exit(f"{path}: no guest {name}")
+
+
+def works(engine):
+    """lhyve refuses an engine that does not work before it looks at the kernel."""
+    r = subprocess.run([LHYVE, "-o", f"engine={engine}", "-o", "boot.kernel=/dev/null", "probe"],
+                       stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if "boot.kernel" not in r.stderr:
+        raise tap.Skip(r.stderr.strip() or f"exit {r.returncode}")
+
+
+def command(engine, cpus, memory, image):
+    if engine == "qemu":
+        return ["qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-nodefaults", "-display", "none", "-serial",
+                "stdio", "-no-reboot", "-device", "pc-testdev", "-device", "isa-debug-exit,iobase=0xf4,iosize=0x4",
+                "-smp", cpus, "-m", memory, "-kernel", image]
+    return [LHYVE, "-o", f"engine={engine}", "-c", cpus, "-m", memory, "-l", "com1,stdio", "-l", "pc-testdev",
+            "-l", "fwcfg,qemu", "-o", f"boot.kernel={image}", "guest"]
+
+
+def run(engine, cpus, memory, image, expected):
+    if engine != "qemu":
+        works(engine)
+    r = subprocess.run(command(engine, cpus, memory, image), stdin=subprocess.DEVNULL, capture_output=True)
+    out = r.stdout.decode(errors="replace").replace("\r", "")
+    lines = out.split("\n")[:-1]
+    for line in lines:
+        if line.startswith("SKIP"):
+            tap.Tap.note(f"{engine}: this CPU has no {line[5:]}")
+    pattern = re.escape(expected).replace(r"\*", r"\d+")
+    if r.returncode != PASSED or not lines or not re.fullmatch(pattern, lines[-1]) or "FAIL" in out:
+        raise AssertionError(f"exit {r.returncode}, expected {PASSED} and '{expected}'\n{out[-6000:]}\n"
+                             f"{r.stderr.decode(errors='replace')[-2000:]}")
+    tap.Tap.note(f"{engine}: {lines[-1]}")
+
+
+def main():
+    path, name, image = sys.argv[1:4]
+    engines, cpus, memory, expected = entry(path, name)
+    t = tap.Tap()
+    for engine in sys.argv[4:] or engines:
+        t.case(f"{name} on {engine}", run, engine, cpus, memory, image, expected)
+    t.done()
+
+
+main()
