@@ -168,6 +168,7 @@ struct soft_cpu {
 	uint8_t ac_on;	     /* CR0.AM, EFLAGS.AC and CPL 3: accesses go the slow way */
 	uint8_t want_window, window_open, in_delivery;
 	uint8_t single_shadow; /* the shadow that the single instruction started with */
+	uint8_t tf_masked;     /* SYSCALL cleared TF: no trap after it */
 	uint8_t want_flush;    /* the block arena is full */
 	uint64_t rmw_la, rmw_size, rmw_gpa;
 	uint64_t ip_mask; /* of IP in the current code segment */

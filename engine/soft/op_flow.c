@@ -207,7 +207,8 @@ OP(op_int3)
 /* INT1 reports a #DB without setting DR6 bits; no privilege check of the gate (SDM vol. 2, INT). */
 OP(op_int1)
 {
-	cpu->exc_dr6 = 0;
+	cpu->exc_dr6 = cpu->st.pending_db & 0xf; /* a watchpoint that MOV SS held back goes along */
+	cpu->st.pending_db = 0;
 	software_int(cpu, i, EXC_DB, EXCK_TRAP);
 }
 

@@ -177,6 +177,7 @@ static bool
 take_exception(struct soft_cpu *cpu)
 {
 	cpu->ctr.exceptions++;
+	cpu->st.pending_db &= ~DR6_BS; /* the step that MOV SS held back is lost with the exception */
 	if (!cpu->in_delivery) {
 		uint64_t rip = cpu->cur != NULL ? soft_insn_rip(cpu, cpu->cur) : cpu->rip;
 		cpu->fault_rip = rip;
@@ -239,6 +240,7 @@ take_events(struct soft_cpu *cpu)
 	if (cpu->st.pending_db && cpu->shadow != SHADOW_MOVSS) {
 		cpu->exc_dr6 = cpu->st.pending_db;
 		cpu->st.pending_db = 0;
+		cpu->halted = false; /* a trap after HLT wakes */
 		deliver_event(cpu, EXC_DB, EXCK_TRAP);
 	}
 	if (cpu->st.nmi_pending && !cpu->st.nmi_blocked && !cpu->shadow) {
@@ -338,13 +340,15 @@ run_single(struct soft_cpu *cpu)
 	cpu->cur_block = b;
 	cpu->icount++;
 	cpu->single_shadow = shadow;
+	cpu->tf_masked = 0;
 	const struct soft_insn *i = b->insn;
 	while (i != NULL)
 		i = i->fn(cpu, i);
 	soft_iolog_clear(cpu);
 	cpu->single_shadow = 0;
-	if (tf)
+	if (tf && !cpu->tf_masked)
 		cpu->st.pending_db |= DR6_BS;
+	cpu->tf_masked = 0;
 	if (cpu->shadow == SHADOW_MOVSS && shadow == SHADOW_MOVSS)
 		cpu->shadow = 0; /* only the first of two counts (SDM vol. 2, MOV) */
 }

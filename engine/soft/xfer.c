@@ -444,6 +444,7 @@ soft_syscall(struct soft_cpu *cpu, uint64_t next_rip)
 		cpu->rip = (uint32_t)m->star;
 		soft_set_rflags(cpu, rf & ~(uint64_t)(FL_VM | FL_IF));
 	}
+	cpu->tf_masked = !(cpu->rflags & FL_TF);
 	flat_seg(&cpu->st.seg[X86_SS], (uint16_t)(sel + 8), ATTR_DATA(0));
 	soft_set_cpl(cpu, 0);
 	soft_update_mode(cpu);
@@ -473,6 +474,12 @@ soft_sysret(struct soft_cpu *cpu, unsigned size)
 		soft_set_rflags(cpu, (cpu->gpr[X86_R11] & 0x3c7fd7) | FL_1);
 	else
 		soft_set_rflags(cpu, soft_rflags(cpu) | FL_IF);
+	/* the trap is for the TF that SYSRET leaves, at once */
+	cpu->tf_masked = 1;
+	if (cpu->rflags & FL_TF) {
+		cpu->st.pending_db |= 1u << 14;
+		soft_attn_set(cpu, ATTN_LEAVE);
+	}
 	soft_set_cpl(cpu, 3);
 	soft_update_mode(cpu);
 }
