@@ -19,6 +19,16 @@
 #include "base/log.h"
 #include "dev/console/internal.h"
 
+/* A number up to 65535, or a service's name. */
+static bool
+is_port(const char *text)
+{
+	char *end;
+	unsigned long n = strtoul(text, &end, 10);
+
+	return end != text && *end == '\0' ? n <= 65535 : *text != '\0';
+}
+
 /* "host:port" or "[host]:port" in place. An empty host is the loopback address. */
 static int
 split_address(char *text, const char **host, const char **port)
@@ -80,6 +90,9 @@ console_open_tcp(struct console *c, struct err *err)
 	snprintf(text, sizeof(text), "%s", c->path);
 	if (split_address(text, &host, &port) != 0)
 		return err_set(err, EINVAL, "%s: tcp=%s: no address (give host:port)", c->name, c->path);
+	if (!is_port(port)) /* getaddrinfo(3) takes numbers modulo 65536 */
+		return err_set(err, EINVAL, "%s: tcp=%s: no port %s (give host:port, 0 to 65535)", c->name,
+			       c->path, port);
 	ret = getaddrinfo(host, port, &hints, &list);
 	if (ret != 0)
 		return err_set(err, EINVAL, "%s: tcp=%s: %s (give host:port)", c->name, c->path,

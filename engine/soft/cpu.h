@@ -201,6 +201,8 @@ struct soft_cpu {
 	struct x86_cpuid *cpuid;
 	uint64_t cr4_allowed, efer_allowed, xcr0_allowed;
 	uint64_t phys_mask;  /* address bits of MAXPHYADDR */
+	uint64_t tsc_base;   /* host TSC + tsc_base = the VM clock's */
+	uint8_t apic_on;     /* IA32_APIC_BASE.EN as last written */
 	uint64_t tsc_offset; /* guest TSC = host TSC + vm offset + this */
 	uint64_t monitor_gpa;
 	bool monitor_armed;
@@ -543,7 +545,6 @@ struct soft_vm {
 	_Atomic unsigned ncpus;
 	bool strict_msr;
 	bool tsc_is_host;
-	uint64_t tsc_base; /* host TSC + tsc_base = VM clock's TSC */
 };
 
 #endif

@@ -214,6 +214,8 @@ soft_wrmsr(struct soft_cpu *cpu, uint32_t msr, uint64_t v)
 		soft_io(cpu, IOLOG_WRMSR, msr, 8, v, &fault);
 		if (fault)
 			soft_gp(cpu, 0);
+		if (msr == 0x1b)
+			cpu->apic_on = v >> 11 & 1;
 		return;
 	}
 	const struct msr_row *r = find_row(msr);

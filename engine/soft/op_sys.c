@@ -106,6 +106,8 @@ soft_cpuid(struct soft_cpu *cpu, uint32_t leaf, uint32_t sub, uint32_t out[4])
 {
 	x86_cpuid_query(cpu->cpuid, leaf, sub, out);
 	if (leaf == 1) {
+		if (!cpu->apic_on) /* IA32_APIC_BASE.EN clear: as if there were none (SDM vol. 3A 11.4.3) */
+			out[3] &= ~(1u << 9);
 		out[2] = (out[2] & ~(1u << 27)) | (cpu->st.cr4 & CR4_OSXSAVE ? 1u << 27 : 0);
 	} else if (leaf == 7 && sub == 0) {
 		out[2] = (out[2] & ~(1u << 4)) | (cpu->st.cr4 & CR4_PKE ? 1u << 4 : 0);
@@ -129,7 +131,7 @@ uint64_t
 soft_rdtsc(struct soft_cpu *cpu)
 {
 	if (cpu->vm->tsc_is_host)
-		return __builtin_ia32_rdtsc() + cpu->vm->tsc_base + cpu->tsc_offset;
+		return __builtin_ia32_rdtsc() + cpu->tsc_base + cpu->tsc_offset;
 	return vm_clock_tsc(cpu->vm->clock) + cpu->tsc_offset;
 }
 

@@ -406,6 +406,7 @@ soft_run(struct engine_vcpu *v, struct vm_exit *x)
 	cpu->exit = x;
 	if (cpu->exit_open)
 		take_answer(cpu);
+	cpu->tsc_base = vm_clock_tsc_offset(cpu->vm->clock); /* changes only while the clock stands still */
 	atomic_store(&cpu->running, 1);
 	run_guest(cpu);
 	atomic_store(&cpu->running, 0);
@@ -539,11 +540,11 @@ soft_vcpu_create(struct engine_vm *evm, unsigned id, const struct x86_cpuid *cpu
 	*cpu->cpuid = *cpuid;
 	cpu->jc_gen = 1;
 	cpu->host_mxcsr = 0x1f80;
+	cpu->apic_on = 1;
 	put_le32(cpu->fximage + 24, 0x1f80);
 	derive_allowed(cpu);
 	for (unsigned n = 0; n < MMU_COUNT; n++)
 		cpu->tlb_used[n] = 1;
-	vm->tsc_base = vm_clock_tsc_offset(vm->clock);
 	vm->cpus[id] = cpu;
 	unsigned n = atomic_load(&vm->ncpus);
 	atomic_store(&vm->ncpus, MAX(n, id + 1));
