@@ -46,7 +46,8 @@ struct cpu {
 	pthread_cond_t woken;
 	_Atomic unsigned requests;
 	_Atomic bool in_guest;
-	uint8_t sipi_vector; /* under lock */
+	uint8_t sipi_vector;   /* under lock */
+	_Atomic unsigned nmis; /* that came since the last look */
 
 	enum activity activity;
 	bool dead; /* under set->halt_lock: halted with interrupts off, or waiting for SIPI */
@@ -138,9 +139,7 @@ on_sipi(void *ctx, unsigned n, uint8_t vector)
 static void
 on_nmi(void *ctx, unsigned n)
 {
-	struct cpus *c = ctx;
-
-	request(&c->cpu[n], REQ_NMI);
+	cpus_nmi(ctx, n);
 }
 
 /* There is no SMM: nothing would answer. */
@@ -162,8 +161,10 @@ const struct lapic_cpu_ops cpus_lapic_ops = {
 void
 cpus_nmi(struct cpus *c, unsigned n)
 {
-	if (n < c->cfg.count)
-		request(&c->cpu[n], REQ_NMI);
+	if (n >= c->cfg.count)
+		return;
+	atomic_fetch_add(&c->cpu[n].nmis, 1);
+	request(&c->cpu[n], REQ_NMI);
 }
 
 static void
@@ -419,9 +420,12 @@ take_sipi(struct cpu *p)
 static void
 take_nmi(struct cpu *p)
 {
+	unsigned count = atomic_exchange(&p->nmis, 0);
+
 	if (p->activity == WAIT_SIPI)
-		return; /* blocked there (SDM vol. 3A 9.4.2) */
-	p->set->cfg.engine->inject_nmi(p->vcpu);
+		return;				      /* blocked there (SDM vol. 3A 9.4.2) */
+	for (unsigned i = 0; i < count && i < 2; i++) /* one being taken and one latched: no more can wait */
+		p->set->cfg.engine->inject_nmi(p->vcpu);
 	p->activity = RUNNING;
 }
 

@@ -229,7 +229,7 @@ struct soft_cpu {
 
 /* soft_cpu.attn: why the run loop has to look. STEP: one instruction at a time; LEAVE: this vCPU's own wish.
  */
-enum { ATTN_KICK = 1, ATTN_FLUSH = 2, ATTN_WPROT = 4, ATTN_NMI = 8, ATTN_STEP = 16, ATTN_LEAVE = 32 };
+enum { ATTN_KICK = 1, ATTN_FLUSH = 2, ATTN_WPROT = 4, ATTN_STEP = 16, ATTN_LEAVE = 32 };
 
 static inline void
 soft_attn_set(struct soft_cpu *cpu, uint32_t bit)

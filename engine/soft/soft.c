@@ -244,7 +244,7 @@ take_events(struct soft_cpu *cpu)
 		deliver_event(cpu, EXC_DB, EXCK_TRAP);
 	}
 	if (cpu->st.nmi_pending && !cpu->st.nmi_blocked && !cpu->shadow) {
-		cpu->st.nmi_pending = 0;
+		cpu->st.nmi_pending--;
 		cpu->st.nmi_blocked = 1;
 		cpu->halted = false;
 		deliver_event(cpu, EXC_NMI, EXCK_NMI);
@@ -276,10 +276,6 @@ between_blocks(struct soft_cpu *cpu)
 		soft_code_flush(cpu);
 	}
 	soft_safepoint(cpu);
-	if (a & ATTN_NMI) {
-		atomic_fetch_and(&cpu->attn, ~(uint32_t)ATTN_NMI);
-		cpu->st.nmi_pending = 1;
-	}
 	if (cpu->in_delivery) { /* an exit came in the middle of it */
 		cpu->iolog_pos = 0;
 		deliver(cpu);
@@ -577,7 +573,11 @@ soft_kick(struct engine_vcpu *v)
 static void
 soft_inject_nmi(struct engine_vcpu *v)
 {
-	soft_attn_set(cpu_of(v), ATTN_NMI);
+	struct soft_cpu *cpu = cpu_of(v);
+	/* One can wait; a second, while the first has not begun. */
+	if (cpu->st.nmi_pending < (cpu->st.nmi_blocked ? 1 : 2))
+		cpu->st.nmi_pending++;
+	soft_attn_set(cpu, ATTN_LEAVE);
 }
 
 static bool
