@@ -27,4 +27,14 @@ bool soft_decode_mem(struct dctx *d, const ZydisDecodedOperand *m);
  */
 enum soft_decode soft_stub_decode(struct dctx *d);
 
+/* rules.c: one row a mnemonic; fn NULL: no rule. */
+struct soft_rule {
+	enum soft_decode (*fn)(struct dctx *d, unsigned arg);
+	unsigned arg;
+};
+extern const struct soft_rule soft_rules[ZYDIS_MNEMONIC_MAX_VALUE + 1];
+
+unsigned soft_seg_number(ZydisRegister r); /* X86_ES..X86_GS; X86_DS for none */
+void soft_decode_segment(struct dctx *d, unsigned seg);
+
 #endif
