@@ -72,8 +72,11 @@ write_file(const char *path, const void *data, size_t len)
 static int
 setup(void **state)
 {
-	struct rig *r = calloc(1, sizeof(*r));
+	struct rig *r = aligned_alloc(_Alignof(struct rig), sizeof(*r)); /* it holds vector registers */
 
+	if (r == NULL)
+		return -1;
+	memset(r, 0, sizeof(*r));
 	strcpy(r->dir, "/tmp/lhyve-test-XXXXXX");
 	if (mkdtemp(r->dir) == NULL)
 		return -1;
