@@ -242,10 +242,23 @@ flush_all(struct soft_code *c)
 	c->arena_used = 0;
 }
 
+/* No decoded instruction may name a stub any more: blocks are gone, and so must be those that cross pages. */
+static void
+drop_stubs(struct soft_vm *vm, unsigned ncpus)
+{
+	for (unsigned k = 0; k < ncpus; k++) {
+		for (unsigned i = 0; i < ARRAY_LEN(vm->cpus[k]->straddle); i++) {
+			free(vm->cpus[k]->straddle[i]);
+			vm->cpus[k]->straddle[i] = NULL;
+		}
+	}
+	soft_stub_reset(vm->stubs);
+}
+
 /*
- * The arena is full. The first vCPU to say so asks all others to stand between blocks with
- * `running` off (they wait in soft_flush_wait()), flushes, and lets them go. Called from the
- * run loop, with no lock held and no block in use.
+ * The arena, or the stubs' pool, is full. The first vCPU to say so asks all others to stand between blocks
+ * with `running` off (they wait in soft_flush_wait()), flushes, and lets them go. Called from the run loop,
+ * with no lock held and no block in use.
  */
 void
 soft_code_flush(struct soft_cpu *self)
@@ -266,8 +279,11 @@ soft_code_flush(struct soft_cpu *self)
 		}
 	}
 	pthread_mutex_lock(&c->lock);
-	if (c->arena_used > ARENA_BYTES / 2)
+	if (c->arena_used > ARENA_BYTES / 2 || soft_stub_full(vm->stubs)) {
 		flush_all(c);
+		if (soft_stub_full(vm->stubs))
+			drop_stubs(vm, n);
+	}
 	pthread_mutex_unlock(&c->lock);
 	for (unsigned k = 0; k < n; k++)
 		vm->cpus[k]->jc_gen++;

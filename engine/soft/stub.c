@@ -23,8 +23,10 @@
 #include "engine/soft/ops.h"
 #include "engine/soft/stub.h"
 
+#ifndef POOL_BYTES
 #define POOL_BYTES (16 * MIB)
-#define HASH_SIZE  8192u
+#endif
+#define HASH_SIZE 8192u
 
 struct soft_stub_pool {
 	pthread_mutex_t lock;
@@ -389,6 +391,11 @@ static OP(op_stub_full)
 {
 	cpu->want_flush = 1;
 	soft_attn_set(cpu, ATTN_LEAVE);
+	/* it did not run: not counted, not stepped, its interrupt shadow kept */
+	cpu->tf_masked = 1;
+	cpu->shadow = cpu->single_shadow;
+	if (cpu->step_limited)
+		cpu->step_left++;
 	cpu->rip = soft_insn_rip(cpu, i);
 	return NULL;
 }

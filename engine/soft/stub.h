@@ -66,8 +66,6 @@ bool soft_stub_rewrite(const struct dctx *d, struct stub_build *b);
 unsigned soft_stub_enter(struct soft_cpu *cpu, const uint8_t *code, uint8_t *membuf);
 void soft_stub_signals(void); /* install the handlers once */
 
-bool soft_stub_full(const struct soft_stub_pool *p);
-void soft_stub_reset(struct soft_stub_pool *p); /* nobody holds a stub */
 
 /* Raise #UD or #NM unless the units are enabled (SDM vol. 2, table 2-17 and others). */
 void soft_check_units(struct soft_cpu *cpu, unsigned units);
