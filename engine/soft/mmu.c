@@ -554,8 +554,11 @@ store_idx(struct soft_cpu *cpu, uint64_t la, const uint8_t *buf, unsigned len, u
 static void
 align_check(struct soft_cpu *cpu, uint64_t la, unsigned size)
 {
-	if (UNLIKELY(cpu->ac_on) && (la & (size - 1)) && cpu->cpl == 3)
+	if (UNLIKELY(cpu->ac_on) && (la & (size - 1)) && cpu->cpl == 3) {
+		if (soft_long_mode(cpu) && !soft_canonical(cpu, la))
+			raise_noncanonical(cpu); /* comes first */
 		soft_raise_err(cpu, EXC_AC, 0);
+	}
 }
 
 uint64_t
