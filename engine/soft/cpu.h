@@ -166,7 +166,7 @@ struct soft_cpu {
 	uint32_t mode, jc_gen;
 	uint8_t rmw_pending; /* soft_rmw() gave a stand-in or a code page */
 	uint8_t ac_on;	     /* CR0.AM, EFLAGS.AC and CPL 3: accesses go the slow way */
-	uint8_t want_window, window_open, in_delivery;
+	uint8_t want_window, in_delivery;
 	uint8_t single_shadow; /* the shadow that the single instruction started with */
 	uint8_t tf_masked;     /* SYSCALL cleared TF: no trap after it */
 	uint8_t want_flush;    /* the block arena is full */
@@ -204,8 +204,6 @@ struct soft_cpu {
 	uint64_t tsc_base;   /* host TSC + tsc_base = the VM clock's */
 	uint8_t apic_on;     /* IA32_APIC_BASE.EN as last written */
 	uint64_t tsc_offset; /* guest TSC = host TSC + vm offset + this */
-	uint64_t monitor_gpa;
-	bool monitor_armed;
 	unsigned pauses;
 
 	jmp_buf jb;
@@ -219,7 +217,7 @@ struct soft_cpu {
 
 	struct {
 		uint64_t blocks_decoded, insns_decoded, tlb_miss, tlb_flush, io, mmio, msr, hlt, exceptions,
-		    interrupts, smc, stubs, stub_calls, block_lookup, insn_extra;
+		    interrupts, smc, stub_calls, block_lookup;
 	} ctr;
 	struct soft_tlb_entry tlb[MMU_COUNT][TLB_SIZE];
 	uint8_t tlb_used[MMU_COUNT];
@@ -509,6 +507,7 @@ uint64_t soft_sp_mask(const struct soft_cpu *cpu);
 void soft_write_cr0(struct soft_cpu *cpu, uint64_t v);
 void soft_write_cr3(struct soft_cpu *cpu, uint64_t v);
 void soft_write_cr4(struct soft_cpu *cpu, uint64_t v);
+void soft_umip_check(struct soft_cpu *cpu); /* SGDT, SIDT, SLDT, STR, SMSW above ring 0: #GP(0) under CR4.UMIP */
 uint64_t soft_rdtsc(struct soft_cpu *cpu);
 uint64_t soft_rdmsr(struct soft_cpu *cpu, uint32_t msr);
 void soft_wrmsr(struct soft_cpu *cpu, uint32_t msr, uint64_t v);

@@ -3,13 +3,6 @@
 #include "engine/soft/ops.h"
 #include "engine/soft/seg.h"
 
-static void
-umip_check(struct soft_cpu *cpu)
-{
-	if ((cpu->st.cr4 & CR4_UMIP) && cpu->cpl != 0)
-		soft_gp(cpu, 0);
-}
-
 /* SGDT, SIDT (imm2) */
 OP(op_sgdt)
 {
@@ -17,7 +10,7 @@ OP(op_sgdt)
 	uint8_t buf[10];
 	unsigned n = soft_is64(cpu) ? 10 : 6;
 	cpu->cur = i;
-	umip_check(cpu);
+	soft_umip_check(cpu);
 	put_le16(buf, t->limit);
 	put_le64(buf + 2, t->base);
 	soft_store_bytes(cpu, soft_la(cpu, i, n, true), buf, n);
@@ -64,7 +57,7 @@ OP(op_sldt)
 {
 	cpu->cur = i;
 	need_protected(cpu);
-	umip_check(cpu);
+	soft_umip_check(cpu);
 	uint16_t sel = cpu->st.seg[i->imm2 ? X86_TR : X86_LDTR].sel;
 	if (i->flags & IF_MEM)
 		soft_st16(cpu, soft_la(cpu, i, 2, true), sel);

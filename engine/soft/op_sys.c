@@ -336,8 +336,8 @@ OP(op_lmsw)
 	return soft_leave_after(cpu, i);
 }
 
-static void
-umip_check(struct soft_cpu *cpu)
+void
+soft_umip_check(struct soft_cpu *cpu)
 {
 	if ((cpu->st.cr4 & CR4_UMIP) && cpu->cpl != 0)
 		soft_gp(cpu, 0);
@@ -346,7 +346,7 @@ umip_check(struct soft_cpu *cpu)
 OP(op_smsw)
 {
 	cpu->cur = i;
-	umip_check(cpu);
+	soft_umip_check(cpu);
 	if (i->flags & IF_MEM)
 		soft_st16(cpu, soft_la(cpu, i, 2, true), (uint16_t)cpu->st.cr0);
 	else
