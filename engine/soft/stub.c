@@ -661,6 +661,21 @@ hash_key(const struct soft_stub *s)
 	return (unsigned)(h ^ h >> 29) % HASH_SIZE;
 }
 
+/* Run a fresh stub on initial values. Returns as soft_stub_enter() does. */
+static unsigned
+try_stub(struct soft_stub_pool *p, const struct soft_stub *s, uint8_t *operand, bool ac)
+{
+	memset(&p->scratch->st.xs, 0, sizeof(p->scratch->st.xs));
+	memset(p->scratch->gpr, 0, sizeof(p->scratch->gpr));
+	memset(p->scratch->fximage, 0, sizeof(p->scratch->fximage));
+	p->scratch->st.xs.mxcsr = p->scratch->host_mxcsr = 0x1f80;
+	memset(p->scratch->st.xs.k, 0xff, sizeof(p->scratch->st.xs.k));
+	put_le16(p->scratch->fximage, 0x37f);
+	put_le32(p->scratch->fximage + 24, 0x1f80);
+	p->scratch->ac_on = ac;
+	return soft_stub_enter(p->scratch, s->code, operand);
+}
+
 /* Does the instruction itself check its operand's alignment? Ask the host, with one that is misaligned. */
 static uint8_t
 alignment_of(struct soft_stub_pool *p, const struct soft_stub *s)
@@ -668,13 +683,7 @@ alignment_of(struct soft_stub_pool *p, const struct soft_stub *s)
 	_Alignas(64) uint8_t room[256] = {0};
 	if (s->mem_size < 16 || !(s->units & UNIT_VECTOR))
 		return 1;
-	memset(&p->scratch->st.xs, 0, sizeof(p->scratch->st.xs));
-	memset(p->scratch->gpr, 0, sizeof(p->scratch->gpr));
-	p->scratch->st.xs.mxcsr = p->scratch->host_mxcsr = 0x1f80;
-	memset(p->scratch->st.xs.k, 0xff, sizeof(p->scratch->st.xs.k));
-	put_le32(p->scratch->fximage + 24, 0x1f80);
-	p->scratch->ac_on = false;
-	return soft_stub_enter(p->scratch, s->code, room + s->mem_size / 2) == EXC_GP + 1 ? s->mem_size : 1;
+	return try_stub(p, s, room + s->mem_size / 2, false) == EXC_GP + 1 ? s->mem_size : 1;
 }
 
 /* What EFLAGS.AC makes the host check. */
@@ -685,18 +694,17 @@ ac_alignment_of(struct soft_stub_pool *p, const struct soft_stub *s)
 	unsigned a = 1;
 	if (s->mem_size < 2)
 		return 1;
-	memset(p->scratch->gpr, 0, sizeof(p->scratch->gpr));
-	p->scratch->st.xs.mxcsr = p->scratch->host_mxcsr = 0x1f80;
-	p->scratch->ac_on = true;
-	while (a < 64) {
-		memset(p->scratch->fximage, 0, sizeof(p->scratch->fximage));
-		put_le16(p->scratch->fximage, 0x37f);
-		put_le32(p->scratch->fximage + 24, 0x1f80);
-		if (soft_stub_enter(p->scratch, s->code, room + a) != EXC_AC + 1)
-			break;
+	while (a < 64 && try_stub(p, s, room + a, true) == EXC_AC + 1)
 		a *= 2;
-	}
 	return (uint8_t)a;
+}
+
+/* #UD of an instruction that the host has not comes before its operand is looked at. */
+static bool
+is_missing(struct soft_stub_pool *p, const struct soft_stub *s)
+{
+	_Alignas(64) uint8_t room[256] = {0};
+	return try_stub(p, s, room, false) == EXC_UD + 1;
 }
 
 static const struct soft_stub *
@@ -720,6 +728,7 @@ intern(struct soft_stub_pool *p, const struct soft_stub *key, const struct stub_
 			*s = *key;
 			memcpy(p->rw + p->used, code, n);
 			s->code = p->rx + p->used;
+			s->missing = is_missing(p, s);
 			s->align = alignment_of(p, s);
 			s->ac_align = ac_alignment_of(p, s);
 			p->used = (size_t)align_up(p->used + n, 16);
@@ -824,5 +833,7 @@ soft_stub_decode(struct dctx *d)
 	d->o->aux.p = (void *)(uintptr_t)intern(d->cpu->vm->stubs, &key, &b);
 	d->o->aux.v = fop;
 	d->o->fn = d->o->aux.p != NULL ? op_stub : op_stub_full;
+	if (d->o->fn == op_stub && ((const struct soft_stub *)d->o->aux.p)->missing)
+		return not_taken(d);
 	return d->o->fn == op_stub ? DECODE_OK : DECODE_END;
 }

@@ -40,6 +40,7 @@ struct soft_stub {
 	bool x87_nowait;  /* runs with an exception pending */
 	uint8_t align;	  /* #GP unless the operand is aligned so; 1: any */
 	uint8_t ac_align; /* #AC, when that is on, unless so */
+	bool missing;	  /* the host has no such instruction, nor has the guest's CPUID: #UD before all else */
 };
 
 enum { X87_NOT, X87_COMPUTE, X87_CONTROL, X87_STENV16, X87_STENV32 };

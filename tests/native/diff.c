@@ -266,6 +266,7 @@ report(void)
 
 /* ---- XSAVE and FXSAVE: directed, since their images have parts that processors leave open ---- */
 enum { IMAGE = 0x400, IMAGE_BYTES = 0x1000 };
+#define XC_PKRU (1ull << 9) /* left out: the process's own PKRU is none of the case's state */
 
 static void
 directed_insn(struct gen_case *c, const char *bytes, unsigned len)
@@ -332,7 +333,7 @@ xsave_cases(struct rig *r, uint64_t seed, unsigned count)
 		gen_seed(&rng, seed ^ (n * 0x9e3779b97f4a7c15ull));
 		gen_random_insn(&rng, false, &c);
 		directed_insn(&c, kinds[k].save, kinds[k].len);
-		c.before.gpr[X86_RAX] = gen_next(&rng);
+		c.before.gpr[X86_RAX] = gen_next(&rng) & ~XC_PKRU;
 		c.before.gpr[X86_RDX] = 0;
 		memset(c.before.data + IMAGE, 0, IMAGE_BYTES);
 		native = soft = c.before;
@@ -344,7 +345,7 @@ xsave_cases(struct rig *r, uint64_t seed, unsigned count)
 		memcpy(image, native.data + IMAGE, sizeof(image));
 		gen_random_insn(&rng, false, &c);
 		directed_insn(&c, kinds[k].restore, kinds[k].len);
-		c.before.gpr[X86_RAX] = gen_next(&rng);
+		c.before.gpr[X86_RAX] = gen_next(&rng) & ~XC_PKRU;
 		c.before.gpr[X86_RDX] = 0;
 		memcpy(c.before.data + IMAGE, image, sizeof(image));
 		native = soft = c.before;
