@@ -101,19 +101,28 @@ struct soft_block {
 	struct soft_insn insn[]; /* count, then one that ends the block when the last is no branch */
 };
 
-#define TLB_SIZE   1024u
+#define TLB_BITS   10
+#define TLB_SIZE   (1u << TLB_BITS)
 #define ITLB_SIZE  64u
 #define JC_SIZE	   4096u
-#define TLB_NOTAG  1ull /* matches no page */
 #define PAGE_MASK4 (~0xfffull)
 
 enum { MMU_USER, MMU_KERNEL, MMU_KERNEL_AC, MMU_COUNT };
 
-struct soft_tlb_entry {
-	uint64_t rtag, wtag; /* linear page when reads / writes may use the pointer */
-	uintptr_t addend;    /* host pointer = linear address + addend */
-	uint64_t gpa;	     /* of the page */
+/*
+ * The software TLB of one privilege. Entry n serves linear pages whose number is n modulo TLB_SIZE. A tag is
+ * the negated linear page when reads / writes may use the pointer, so that tag + address of the last byte is
+ * below 4096 exactly when the access lies in that page. An empty entry holds the tag of a page with another
+ * n.
+ */
+struct soft_tlb {
+	uint64_t nr[TLB_SIZE], nw[TLB_SIZE];
+	uintptr_t add[TLB_SIZE]; /* host pointer = linear address + add */
+	uint64_t gpa[TLB_SIZE];	 /* of the page */
 };
+#define TLB_INDEX(la)	   ((unsigned)((la) >> 12) & (TLB_SIZE - 1))
+#define TLB_NOTAG(n)	   (0 - ((uint64_t)(((n) + 2u) & (TLB_SIZE - 1)) << 12))
+#define TLB_HIT(tag, last) ((tag) + (last) < 0x1000)
 
 struct soft_itlb_entry {
 	uint64_t tag; /* linear page | (1 when user) */
@@ -156,7 +165,7 @@ struct soft_cpu {
 	uint8_t cpl;
 	uint8_t shadow;		     /* enum x86_interrupt_shadow for the next instruction */
 	_Atomic uint32_t attn;	     /* nonzero: leave at the next block boundary */
-	struct soft_tlb_entry *dtlb; /* the current MMU index's */
+	struct soft_tlb *dtlb;	     /* the current MMU index's */
 	const struct soft_insn *cur; /* for precise faults */
 	struct soft_block *cur_block;
 	uint64_t seg_base[8];
@@ -219,7 +228,7 @@ struct soft_cpu {
 		uint64_t blocks_decoded, insns_decoded, tlb_miss, tlb_flush, io, mmio, msr, hlt, exceptions,
 		    interrupts, smc, stub_calls, block_lookup;
 	} ctr;
-	struct soft_tlb_entry tlb[MMU_COUNT][TLB_SIZE];
+	struct soft_tlb tlb[MMU_COUNT];
 	uint8_t tlb_used[MMU_COUNT];
 	struct soft_itlb_entry itlb[ITLB_SIZE];
 	struct soft_jc_entry jc[JC_SIZE];
@@ -324,21 +333,23 @@ uint64_t soft_ea_slow(struct soft_cpu *cpu, const struct soft_insn *i, unsigned 
 uint64_t soft_seg_la(struct soft_cpu *cpu, unsigned seg, uint64_t ea, unsigned size, bool write);
 
 #define HOT static inline __attribute__((always_inline))
-#define DEFINE_ACCESS(bits)                                                               \
-	HOT uint##bits##_t soft_ld##bits(struct soft_cpu *cpu, uint64_t la)               \
-	{                                                                                 \
-		const struct soft_tlb_entry *e = &cpu->dtlb[(la >> 12) & (TLB_SIZE - 1)]; \
-		if (LIKELY(((la + bits / 8 - 1) & PAGE_MASK4) == e->rtag))                \
-			return *(volatile uint##bits##_t *)(la + e->addend);              \
-		return (uint##bits##_t)soft_load_slow(cpu, la, bits / 8);                 \
-	}                                                                                 \
-	HOT void soft_st##bits(struct soft_cpu *cpu, uint64_t la, uint##bits##_t val)     \
-	{                                                                                 \
-		const struct soft_tlb_entry *e = &cpu->dtlb[(la >> 12) & (TLB_SIZE - 1)]; \
-		if (LIKELY(((la + bits / 8 - 1) & PAGE_MASK4) == e->wtag))                \
-			*(volatile uint##bits##_t *)(la + e->addend) = val;               \
-		else                                                                      \
-			soft_store_slow(cpu, la, bits / 8, val);                          \
+#define DEFINE_ACCESS(bits)                                                           \
+	HOT uint##bits##_t soft_ld##bits(struct soft_cpu *cpu, uint64_t la)           \
+	{                                                                             \
+		const struct soft_tlb *t = cpu->dtlb;                                 \
+		unsigned n = TLB_INDEX(la);                                           \
+		if (LIKELY(TLB_HIT(t->nr[n], la + bits / 8 - 1)))                     \
+			return *(volatile uint##bits##_t *)(la + t->add[n]);          \
+		return (uint##bits##_t)soft_load_slow(cpu, la, bits / 8);             \
+	}                                                                             \
+	HOT void soft_st##bits(struct soft_cpu *cpu, uint64_t la, uint##bits##_t val) \
+	{                                                                             \
+		const struct soft_tlb *t = cpu->dtlb;                                 \
+		unsigned n = TLB_INDEX(la);                                           \
+		if (LIKELY(TLB_HIT(t->nw[n], la + bits / 8 - 1)))                     \
+			*(volatile uint##bits##_t *)(la + t->add[n]) = val;           \
+		else                                                                  \
+			soft_store_slow(cpu, la, bits / 8, val);                      \
 	}
 DEFINE_ACCESS(8)
 DEFINE_ACCESS(16)
@@ -349,9 +360,10 @@ DEFINE_ACCESS(64)
 HOT void *
 soft_rmw(struct soft_cpu *cpu, uint64_t la, unsigned size)
 {
-	const struct soft_tlb_entry *e = &cpu->dtlb[(la >> 12) & (TLB_SIZE - 1)];
-	if (LIKELY(((la + size - 1) & PAGE_MASK4) == e->wtag))
-		return (void *)(la + e->addend);
+	const struct soft_tlb *t = cpu->dtlb;
+	unsigned n = TLB_INDEX(la);
+	if (LIKELY(TLB_HIT(t->nw[n], la + size - 1)))
+		return (void *)(la + t->add[n]);
 	return soft_rmw_slow(cpu, la, size);
 }
 
@@ -507,7 +519,8 @@ uint64_t soft_sp_mask(const struct soft_cpu *cpu);
 void soft_write_cr0(struct soft_cpu *cpu, uint64_t v);
 void soft_write_cr3(struct soft_cpu *cpu, uint64_t v);
 void soft_write_cr4(struct soft_cpu *cpu, uint64_t v);
-void soft_umip_check(struct soft_cpu *cpu); /* SGDT, SIDT, SLDT, STR, SMSW above ring 0: #GP(0) under CR4.UMIP */
+void
+soft_umip_check(struct soft_cpu *cpu); /* SGDT, SIDT, SLDT, STR, SMSW above ring 0: #GP(0) under CR4.UMIP */
 uint64_t soft_rdtsc(struct soft_cpu *cpu);
 uint64_t soft_rdmsr(struct soft_cpu *cpu, uint32_t msr);
 void soft_wrmsr(struct soft_cpu *cpu, uint32_t msr, uint64_t v);
