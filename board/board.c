@@ -210,6 +210,7 @@ make_engine(struct board *b, struct err *err)
 	    .maxcpus = b->machine.topo.maxcpus,
 	    .strict_msr = b->cfg.strict_msr,
 	    .trace = b->cfg.trace,
+	    .soft_code_cache = b->cfg.soft_code_cache,
 	};
 
 	b->vm = b->cfg.engine->vm_create(&cfg, err);

@@ -65,8 +65,9 @@ struct engine_vm_cfg {
 	struct gpmap *mem;
 	struct vm_clock *clock;
 	unsigned maxcpus;
-	bool strict_msr;   /* unknown MSR: #GP; else reads 0, writes dropped */
-	const char *trace; /* debug.trace file, or NULL */
+	bool strict_msr;	  /* unknown MSR: #GP; else reads 0, writes dropped */
+	const char *trace;	  /* debug.trace file, or NULL */
+	uint64_t soft_code_cache; /* bytes for translated code; 0: the soft engine interprets */
 };
 
 struct engine_ops {

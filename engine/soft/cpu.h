@@ -159,6 +159,17 @@ enum { LEAVE_NONE, LEAVE_EXC, LEAVE_EXIT, LEAVE_BLOCK };
 
 enum soft_exc_kind { EXCK_FAULT, EXCK_TRAP, EXCK_INT, EXCK_INT3, EXCK_EXT, EXCK_NMI };
 
+/* Translated code by linear address, a table an MMU index. */
+#define JIT_JC_SIZE 2048u
+#define JIT_JC_MASK 0x71feull /* the address bits that choose the entry */
+struct jit_jc {
+	uint64_t neg; /* negated address; JIT_JC_NONE: empty */
+	struct jit_unit *unit;
+	uint64_t pagebase, pad;
+};
+#define JIT_JC_NONE	0x5555555555555555ull /* the negative of no canonical address */
+#define JIT_STACK_BYTES (64 * KIB)
+
 struct soft_cpu {
 	uint64_t gpr[REG_SLOTS];
 	uint16_t fl;
@@ -181,6 +192,20 @@ struct soft_cpu {
 	uint8_t want_flush;    /* the block arena is full */
 	uint64_t rmw_la, rmw_size, rmw_gpa;
 	uint64_t ip_mask; /* of IP in the current code segment */
+
+	/* translated code (jit.h) */
+	_Atomic uint32_t go; /* 0: leave at the next look; follows attn */
+	uint8_t vec_live;    /* vector state is in the host's registers, not in st */
+	uint8_t jit_on, jit_one;
+	struct soft_cpu *self;
+	const uint8_t *jit_code;
+	void *jit_csp, *jit_sp, *jit_sp_top; /* C stack; return stack: now, empty */
+	uint64_t jit_pagebase;		     /* linear address of the page of code that runs */
+	uint64_t jit_la, jit_tmp;
+	uintptr_t jit_addend;
+	struct jit_exit *jit_exit;
+	uint32_t jit_br; /* BR_*: the last indirect branch */
+	uint64_t jit_tlb_mask, jit_page_mask, jit_jc_mask;
 
 	_Alignas(64) struct x86_state st; /* the parts not shadowed above */
 	_Alignas(64) uint8_t membuf[256]; /* operand of a stub or a stand-in for RMW */
@@ -226,12 +251,21 @@ struct soft_cpu {
 
 	struct {
 		uint64_t blocks_decoded, insns_decoded, tlb_miss, tlb_flush, io, mmio, msr, hlt, exceptions,
-		    interrupts, smc, stub_calls, block_lookup;
+		    interrupts, smc, stub_calls, block_lookup, jit_units, jit_insns, jit_lookup, jit_chain,
+		    jit_step, jit_interp_made, jit_interp, jit_slow;
 	} ctr;
 	struct soft_tlb tlb[MMU_COUNT];
 	uint8_t tlb_used[MMU_COUNT];
 	struct soft_itlb_entry itlb[ITLB_SIZE];
 	struct soft_jc_entry jc[JC_SIZE];
+
+	/* translated code: what is no business of the code itself */
+	uint8_t *jit_stacks;	       /* a return stack an MMU index, guard pages between */
+	void *jit_stack_sp[MMU_COUNT]; /* while another is in use */
+	uint32_t jit_mode[MMU_COUNT];  /* whose table and stack these are */
+	uint32_t jit_gen[MMU_COUNT];   /* jc_gen that they are good for */
+	unsigned jit_mmu;	       /* whose stack jit_sp is in */
+	struct jit_jc jit_jc[MMU_COUNT][JIT_JC_SIZE];
 };
 
 /* soft_cpu.attn: why the run loop has to look. STEP: one instruction at a time; LEAVE: this vCPU's own wish.
@@ -242,6 +276,7 @@ static inline void
 soft_attn_set(struct soft_cpu *cpu, uint32_t bit)
 {
 	atomic_fetch_or_explicit(&cpu->attn, bit, memory_order_seq_cst);
+	atomic_store_explicit(&cpu->go, 0, memory_order_seq_cst);
 }
 
 #define CPU_REG(cpu, off, type) (*(type *)((char *)(cpu)->gpr + (off)))
@@ -312,6 +347,9 @@ void soft_probe_aligned(struct soft_cpu *cpu, uint64_t la, unsigned size,
 			bool write); /* and #AC where that is on */
 /* Host pointer to la for `write` or read when the whole page run allows it, else NULL. No fault raised. */
 uint8_t *soft_direct(struct soft_cpu *cpu, uint64_t la, bool write);
+/* Put la's page into the TLB so that [la, la + size) may be accessed through it. False: not possible, or not
+ * allowed; no fault is raised. */
+bool soft_tlb_fill(struct soft_cpu *cpu, uint64_t la, unsigned size, bool write);
 /* Implicit supervisor accesses: descriptor tables, TSS. */
 uint64_t soft_load_sys(struct soft_cpu *cpu, uint64_t la, unsigned size);
 void soft_store_sys(struct soft_cpu *cpu, uint64_t la, unsigned size, uint64_t val);
@@ -319,8 +357,10 @@ void soft_store_sys(struct soft_cpu *cpu, uint64_t la, unsigned size, uint64_t v
 void soft_or_sys(struct soft_cpu *cpu, uint64_t la, uint8_t set, uint8_t clear);
 void soft_tlb_flush(struct soft_cpu *cpu, bool global);
 void soft_tlb_flush_page(struct soft_cpu *cpu, uint64_t la);
-void soft_tlb_wprotect(struct soft_cpu *cpu); /* drop all write permissions from the TLB */
-void soft_mmu_update(struct soft_cpu *cpu);   /* CPL, CR0, CR4, EFLAGS.AC changed: choose the MMU index */
+#define TLB_ALL (~0ull)
+/* Drop write permission to the page at gpa, or to all (TLB_ALL), from the TLB. */
+void soft_tlb_wprotect(struct soft_cpu *cpu, uint64_t gpa);
+void soft_mmu_update(struct soft_cpu *cpu); /* CPL, CR0, CR4, EFLAGS.AC changed: choose the MMU index */
 /* Instruction fetch: host pointer and gpa of the byte at la; raises #PF. NULL: not RAM. */
 uint8_t *soft_fetch_ptr(struct soft_cpu *cpu, uint64_t la, uint64_t *gpa);
 /* PAE: load the four PDPTEs from cr3. False: reserved bits (#GP). */
@@ -465,6 +505,8 @@ const struct soft_insn *op_stale(struct soft_cpu *cpu,
 				 const struct soft_insn *i); /* the block was overwritten */
 /* Decode the one instruction at cpu->rip into cpu->step_block. Raises fetch faults. */
 struct soft_block *soft_single(struct soft_cpu *cpu);
+/* soft.c: one instruction at cpu->rip, with all that goes with it; ATTN_STEP is set. */
+void soft_run_single(struct soft_cpu *cpu);
 struct soft_block *soft_block_find(struct soft_cpu *cpu, uint64_t rip);
 void soft_update_mode(struct soft_cpu *cpu); /* CS, SS, CR0, EFER, VM changed */
 

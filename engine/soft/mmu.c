@@ -82,13 +82,16 @@ soft_tlb_flush_page(struct soft_cpu *cpu, uint64_t la)
 }
 
 void
-soft_tlb_wprotect(struct soft_cpu *cpu)
+soft_tlb_wprotect(struct soft_cpu *cpu, uint64_t gpa)
 {
 	for (unsigned idx = 0; idx < MMU_COUNT; idx++) {
+		struct soft_tlb *t = &cpu->tlb[idx];
 		if (!cpu->tlb_used[idx])
 			continue;
-		for (unsigned n = 0; n < TLB_SIZE; n++)
-			cpu->tlb[idx].nw[n] = TLB_NOTAG(n);
+		for (unsigned n = 0; n < TLB_SIZE; n++) {
+			if (gpa == TLB_ALL || (t->gpa[n] & PAGE_MASK4) == gpa)
+				t->nw[n] = TLB_NOTAG(n);
+		}
 	}
 }
 
@@ -419,6 +422,21 @@ resolve(struct soft_cpu *cpu, uint64_t la, unsigned idx, int acc)
 	tlb->gpa[n] = (w.gpa & PAGE_MASK4) | (w.page > 4096 ? TLB_LARGE : 0);
 	cpu->tlb_used[idx] = 1;
 	return t;
+}
+
+bool
+soft_tlb_fill(struct soft_cpu *cpu, uint64_t la, unsigned size, bool write)
+{
+	unsigned idx = mmu_index(cpu), n = TLB_INDEX(la);
+	int acc = write ? ACC_WRITE : ACC_READ;
+	struct walk w;
+	if ((la & 0xfff) + size > 0x1000 || (soft_long_mode(cpu) && !soft_canonical(cpu, la)))
+		return false;
+	walk_tables(cpu, la, &w);
+	if (walk_check(cpu, &w, idx, acc))
+		return false;
+	resolve(cpu, la, idx, acc);
+	return TLB_HIT(write ? cpu->dtlb->nw[n] : cpu->dtlb->nr[n], la);
 }
 
 static uint64_t

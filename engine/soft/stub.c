@@ -20,6 +20,7 @@
 #include <sys/mman.h>
 #include <ucontext.h>
 #include <unistd.h>
+#include "engine/soft/jit.h"
 #include "engine/soft/ops.h"
 #include "engine/soft/stub.h"
 
@@ -137,7 +138,8 @@ on_signal(int sig, siginfo_t *si, void *ctx)
 			 :
 			 : "cc", "memory"); /* AC may be the guest's */
 	struct soft_cpu *cpu = tls_stub_cpu;
-	(void)si;
+	if (cpu == NULL && soft_jit_signal(ctx, si->si_addr))
+		return;
 	if (cpu != NULL) {
 		unsigned trap = (unsigned)g[REG_TRAPNO];
 		if (trap == EXC_XM && uc->uc_mcontext.fpregs != NULL)
@@ -158,7 +160,7 @@ static void
 install_signals(void)
 {
 	static const int sigs[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL};
-	struct sigaction sa = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_NODEFER};
+	struct sigaction sa = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK};
 	for (unsigned n = 0; n < ARRAY_LEN(sigs); n++)
 		sigaction(sigs[n], &sa, &old_actions[sigs[n]]);
 }
@@ -345,6 +347,7 @@ OP(op_stub)
 	unsigned trap;
 
 	cpu->cur = i;
+	soft_vec_sync(cpu);
 	soft_check_units(cpu, s->units);
 	if ((s->units & UNIT_FXSTATE) && (cpu->fximage[2] & 0x80) && !s->x87_nowait)
 		soft_raise(cpu, EXC_MF); /* a pending exception comes before anything that this one does */
@@ -778,6 +781,7 @@ soft_stub_decode(struct dctx *d)
 	struct stub_build b = {0};
 	struct soft_stub key = {0};
 	unsigned units = units_of(d->z);
+	soft_vec_sync(d->cpu); /* a fresh stub is tried */
 	switch (d->z->meta.category) {
 	case ZYDIS_CATEGORY_AVX2GATHER:
 	case ZYDIS_CATEGORY_GATHER:

@@ -139,6 +139,8 @@ take_frame(struct rig *r, struct oracle_state *s, const struct x86_state *x)
 		s->cr2 = x->cr2;
 }
 
+static bool translated; /* -t: by the translator, else by the interpreter */
+
 /* One instruction in the engine. False when it ended in another way than an instruction can here. */
 static bool
 soft_run(struct rig *r, struct oracle_state *s, const uint8_t *insn, unsigned len, char *why, size_t size)
@@ -160,7 +162,8 @@ soft_run(struct rig *r, struct oracle_state *s, const uint8_t *insn, unsigned le
 		snprintf(why, size, "set_state: %.250s", err.msg);
 		return false;
 	}
-	if (soft_vcpu_step(r->vcpu, 1, &exit) != 0 && exit.kind != VM_EXIT_HLT) {
+	if ((translated ? soft_vcpu_step_translated : soft_vcpu_step)(r->vcpu, 1, &exit) != 0 &&
+	    exit.kind != VM_EXIT_HLT) {
 		snprintf(why, size, "exit %d %.200s", exit.kind,
 			 exit.kind == VM_EXIT_UNSUPPORTED ? exit.u.why : "");
 		return false;
@@ -362,6 +365,12 @@ int
 main(int argc, char **argv)
 {
 	static struct gen_case c;
+	if (argc > 1 && strcmp(argv[1], "-t") == 0) {
+		translated = true;
+		argv[1] = argv[0];
+		argv++;
+		argc--;
+	}
 	uint64_t cases = argc > 1 ? strtoull(argv[1], NULL, 0) : 200000, seed = 0;
 	struct err err = {0};
 	struct rig rig;
@@ -379,7 +388,7 @@ main(int argc, char **argv)
 		seed = strtoull(argv[2], NULL, 0);
 	else if (getrandom(&seed, sizeof(seed), 0) != (ssize_t)sizeof(seed))
 		return 1;
-	printf("# %s %" PRIu64 " %" PRIu64 "\n", argv[0], cases, seed);
+	printf("# %s %s%" PRIu64 " %" PRIu64 "\n", argv[0], translated ? "-t " : "", cases, seed);
 	make_page_tables(&rig);
 	make_descriptors(&rig);
 	make_base_state();
