@@ -86,7 +86,7 @@ const struct config_key config_schema[] = {
 
 	{ .name = "soft.translate", .type = CONFIG_BOOL, .def = "true",
 	  .help = "the software engine translates; false: it interprets" },
-	{ .name = "soft.code_cache", .type = CONFIG_SIZE, .def = "128M", .min = 4 * MIB, .max = 1 * GIB,
+	{ .name = "soft.code_cache", .type = CONFIG_SIZE, .def = "134217728", .min = 4 * MIB, .max = 1 * GIB,
 	  .help = "memory for translated code" },
 
 	{ .name = "log.level", .type = CONFIG_CHOICE, .def = "warn", .choices = "error|warn|info|debug",

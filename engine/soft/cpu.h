@@ -205,7 +205,7 @@ struct soft_cpu {
 	uintptr_t jit_addend;
 	struct jit_exit *jit_exit;
 	uint32_t jit_br; /* BR_*: the last indirect branch */
-	uint64_t jit_tlb_mask, jit_page_mask, jit_jc_mask;
+	uint64_t jit_tlb_mask, jit_page_mask, jit_jc_mask, jit_sign_mask[2];
 
 	_Alignas(64) struct x86_state st; /* the parts not shadowed above */
 	_Alignas(64) uint8_t membuf[256]; /* operand of a stub or a stand-in for RMW */

@@ -35,6 +35,7 @@ enum {
 	JMODE_SSE = 1 << 10,
 	JMODE_AVX = 1 << 11,
 	JMODE_X87 = 1 << 12,
+	JMODE_LA57 = 1 << 14,
 	JMODE_ONE = 1 << 13, /* units of one instruction, not chained: for tests */
 };
 

@@ -171,11 +171,26 @@ emit_jmp_indirect(struct jx *x)
 	return true;
 }
 
+/* A target in R10 that is not canonical faults before the return address is pushed: leave it to the
+ * interpreter. */
+static void
+check_canonical(struct jx *x)
+{
+	bool la57 = x->mode & JMODE_LA57;
+	if (!x->is64)
+		return;
+	em_rorx(&x->e, H_RCX, H_R10, la57 ? 56 : 47); /* the upper bits, all 0 or all 1 */
+	em_lea(&x->e, 1, H_RCX, H_RCX, EM_NONE, 0, 1);
+	em_pext_gs(&x->e, H_RCX, H_RCX, CPU_OFF(jit_sign_mask) + (la57 ? 8 : 0));
+	jit_ool(x, OOL_STEP, em_unless_rcx_zero_jmp(&x->e, x->e.p));
+}
+
 static bool
 emit_call_indirect(struct jx *x)
 {
 	if (!indirect_operand(x, H_R10))
 		return false;
+	check_canonical(x);
 	em_gs_store(&x->e, H_R10, CPU_OFF(jit_tmp));
 	emit_push_return(x);
 	em_gs_imm32(&x->e, CPU_OFF(jit_br), x->off | BR_CALL);
@@ -410,6 +425,10 @@ jit_emit_ool(struct jx *x)
 		case OOL_INDIRECT:
 			em_gs_load(e, H_R10, CPU_OFF(jit_tmp));
 			jit_emit_lookup(x->j, e, x->mmu);
+			break;
+		case OOL_STEP:
+			em_mov_imm32(e, H_R11, o->off);
+			em_jmp(e, 0xe9, x->j->c.step);
 			break;
 		case OOL_POLL:
 			em_mov_imm32(e, H_R11, x->start_off);

@@ -33,7 +33,7 @@ jit_rx(const struct jit *j, const uint8_t *rw)
 	return j->rx + (rw - j->rw);
 }
 
-enum ool_kind { OOL_SLOW, OOL_EXIT, OOL_FAR, OOL_INDIRECT, OOL_POLL };
+enum ool_kind { OOL_SLOW, OOL_EXIT, OOL_FAR, OOL_INDIRECT, OOL_STEP, OOL_POLL };
 
 struct ool { /* code that stands behind the unit */
 	enum ool_kind kind;

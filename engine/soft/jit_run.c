@@ -44,6 +44,8 @@ soft_jit_vcpu_init(struct soft_cpu *cpu, struct err *err)
 	cpu->jit_tlb_mask = (uint64_t)(TLB_SIZE - 1) << 12;
 	cpu->jit_page_mask = PAGE_MASK4;
 	cpu->jit_jc_mask = JIT_JC_MASK;
+	cpu->jit_sign_mask[0] = 0x1fffe;
+	cpu->jit_sign_mask[1] = 0xfe;
 	cpu->jit_stacks = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (cpu->jit_stacks == MAP_FAILED) {
 		cpu->jit_stacks = NULL;
@@ -94,6 +96,8 @@ mode_now(const struct soft_cpu *cpu)
 	    (m & (MODE_CS | MODE_SS32 | MODE_FLAT)) != (MODE_32 | MODE_SS32 | MODE_FLAT))
 		return 0;
 	m |= (uint32_t)(cpu->dtlb - cpu->tlb) << JMODE_MMU_SHIFT;
+	if (cr4 & CR4_LA57)
+		m |= JMODE_LA57;
 	if (!(cr0 & (CR0_EM | CR0_TS))) {
 		m |= JMODE_X87;
 		if (cr4 & CR4_OSFXSR)
