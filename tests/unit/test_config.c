@@ -127,9 +127,10 @@ test_topology(void **state)
 		struct x86_topology got = {0};
 		char arg[64], *argv[] = {(char[]){"lhyve"}, (char[]){"-c"}, arg, NULL};
 		enum options_action action;
+		const char *file;
 
 		snprintf(arg, sizeof(arg), "%s", rows[i].arg);
-		assert_int_equal(options_parse(3, argv, c, &action, &err), 0);
+		assert_int_equal(options_parse(3, argv, c, &action, &file, &err), 0);
 		assert_int_equal(machine_topology(c, &got, &err), rows[i].result);
 		assert_memory_equal(&got, &rows[i].want, sizeof(got));
 		config_destroy(c);
