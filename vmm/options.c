@@ -316,19 +316,6 @@ parse_ucl(int argc, char **argv, int *at, enum options_action *action, const cha
 	return 0;
 }
 
-/* A name becomes part of file names and log lines. */
-static int
-set_name(struct config *c, const char *name, struct err *err)
-{
-	static const char good[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._+-";
-	size_t len = strlen(name);
-
-	if (len == 0 || len > 64 || strspn(name, good) != len || *name == '.')
-		return err_set(err, EINVAL, "name: '%s' cannot name a VM (1 to 64 letters, digits or ._+-)",
-			       name);
-	return config_set(c, "name", "name", name, err);
-}
-
 int
 options_parse(int argc, char **argv, struct config *c, enum options_action *action, const char **file,
 	      struct err *err)
@@ -354,7 +341,7 @@ options_parse(int argc, char **argv, struct config *c, enum options_action *acti
 				    "%s: a second name (one VM a process; options come with a dash)", arg);
 		} else {
 			named = true;
-			r = set_name(c, arg, err);
+			r = config_set(c, "name", "name", arg, err);
 		}
 	}
 	return r;

@@ -78,6 +78,8 @@ struct ucl_tree;
 LH_MUST_CHECK struct ucl_tree *ucl_read(const char *path, const struct ucl_options *options, struct err *err);
 LH_MUST_CHECK struct ucl_tree *ucl_parse(const char *name, const char *text, size_t len,
 					 const struct ucl_options *options, struct err *err);
+/* A file's text (malloc), for callers that look at it before they parse it: at most UCL_MAX_FILE bytes. */
+LH_MUST_CHECK int ucl_read_text(const char *path, char **text, size_t *len, struct err *err);
 void ucl_free(struct ucl_tree *t);
 /* The whole: an object, or an array. Lives as long as the tree. */
 const struct ucl_node *ucl_root(const struct ucl_tree *t);

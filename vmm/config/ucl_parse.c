@@ -401,17 +401,24 @@ ucl_parse(const char *name, const char *text, size_t len, const struct ucl_optio
 	return p.tree;
 }
 
-struct ucl_tree *
-ucl_read(const char *path, const struct ucl_options *options, struct err *err)
+int
+ucl_read_text(const char *path, char **text, size_t *len, struct err *err)
 {
 	struct err unused = {0};
 	struct ucl_parser p = {.err = err != NULL ? err : &unused};
+
+	p.lex.file = path;
+	return ucl_load(&p, path, NULL, text, len);
+}
+
+struct ucl_tree *
+ucl_read(const char *path, const struct ucl_options *options, struct err *err)
+{
 	struct ucl_tree *t;
 	char *text;
 	size_t len;
 
-	p.lex.file = path;
-	if (ucl_load(&p, path, NULL, &text, &len) != 0)
+	if (ucl_read_text(path, &text, &len, err) != 0)
 		return NULL;
 	t = ucl_parse(path, text, len, options, err);
 	free(text);
