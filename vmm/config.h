@@ -48,6 +48,9 @@ const struct config_key *config_key_find(const char *name);
 bool config_section_known(const char *name);
 /* The known name nearest to a wrong one, or NULL when nothing is near. */
 const char *config_key_nearest(const char *name);
+/* The section of the top level nearest to a wrong one, copied into `room`, or NULL. */
+enum { CONFIG_SECTION_ROOM = 32 };
+const char *config_section_nearest(const char *name, char room[static CONFIG_SECTION_ROOM]);
 /* For people: every key with type, default, range and help. */
 void config_schema_print(FILE *out);
 

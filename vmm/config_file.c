@@ -124,6 +124,9 @@ apply_scalar(struct config *c, const char *name, const struct ucl_node *n, struc
 			       name);
 	if (k != NULL && n->type == UCL_NULL)
 		return err_set(err, EINVAL, "%s: %s: null is no value (leave the key out)", where, name);
+	if (k != NULL && (k->type == CONFIG_STRING || k->type == CONFIG_PATH) && n->type != UCL_STRING)
+		return err_set(err, EINVAL, "%s: %s: %s where a string belongs (\"%s\" in quotes)", where,
+			       name, ucl_type_name(n->type), n->text);
 	return config_set(c, where, name, value_text(k, n, room), err);
 }
 
@@ -131,7 +134,7 @@ apply_scalar(struct config *c, const char *name, const struct ucl_node *n, struc
 static int
 refuse_nested(const char *name, const struct ucl_node *n, struct err *err)
 {
-	char where[WHERE_ROOM];
+	char where[WHERE_ROOM], room[CONFIG_SECTION_ROOM];
 	const char *near;
 
 	place(n, where);
@@ -141,7 +144,7 @@ refuse_nested(const char *name, const struct ucl_node *n, struct err *err)
 	if (config_section_known(name))
 		return err_set(err, EINVAL, "%s: %s is a section, not an array (%s { ... })", where, name,
 			       name);
-	near = config_key_nearest(name);
+	near = config_section_nearest(name, room);
 	if (near != NULL)
 		return err_set(err, ENOENT, "%s: unknown section '%s' (did you mean '%s'?)", where, name,
 			       near);

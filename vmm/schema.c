@@ -226,6 +226,29 @@ config_key_nearest(const char *name)
 	return found;
 }
 
+const char *
+config_section_nearest(const char *name, char room[static CONFIG_SECTION_ROOM])
+{
+	unsigned best = (unsigned)strlen(name) / 3 + 2;
+	const char *found = NULL;
+
+	for (unsigned i = 0; i < config_schema_count; i++) {
+		const char *known = config_schema[i].name, *dot = strchr(known, '.');
+		char first[CONFIG_SECTION_ROOM];
+		unsigned d;
+
+		if (dot == NULL)
+			continue;
+		snprintf(first, sizeof(first), "%.*s", (int)(dot - known), known);
+		d = edit_distance(first, name);
+		if (d < best) {
+			best = d;
+			found = strcpy(room, first);
+		}
+	}
+	return found;
+}
+
 static const char *const type_names[] = {
     [CONFIG_BOOL] = "bool", [CONFIG_INT] = "integer",	[CONFIG_SIZE] = "size", [CONFIG_STRING] = "string",
     [CONFIG_PATH] = "path", [CONFIG_CHOICE] = "choice", [CONFIG_UUID] = "uuid",
