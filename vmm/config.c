@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/util.h"
+#include "vmm/config/ucl.h"
 
 struct entry {
 	char *name, *value;
@@ -170,6 +171,9 @@ check_value(const struct config_key *k, const char *where, const char *name, con
 {
 	bool b;
 
+	/* A dump must read back, and it is UCL. */
+	if (!ucl_is_utf8(value))
+		return err_set(err, EINVAL, "%s: %s: the value is no UTF-8", where, name);
 	switch (k->type) {
 	case CONFIG_INT:
 	case CONFIG_SIZE:

@@ -88,6 +88,9 @@ const struct ucl_node *ucl_find(const struct ucl_node *object, const char *key);
 /* For messages: "an object", "a string", ... */
 const char *ucl_type_name(enum ucl_type type);
 
+/* True when the text is UTF-8 (RFC 3629): what a UCL file can hold. */
+bool ucl_is_utf8(const char *text);
+
 /* Write a tree as UCL that reads back to the same tree, or as canonical JSON: members in order of the file,
  * four blanks a level, integers in full, other numbers with the fewest digits that read back. */
 void ucl_emit(const struct ucl_node *n, FILE *out);

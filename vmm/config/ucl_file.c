@@ -91,6 +91,19 @@ utf8_length(const unsigned char *s, size_t left)
 	return c < least[n] || c > 0x10ffff || (c >= 0xd800 && c < 0xe000) ? 0 : n;
 }
 
+bool
+ucl_is_utf8(const char *text)
+{
+	size_t left = strlen(text), n;
+
+	for (; left > 0; text += n, left -= n) {
+		n = utf8_length((const unsigned char *)text, left);
+		if (n == 0)
+			return false;
+	}
+	return true;
+}
+
 static int
 check_text(struct ucl_parser *p)
 {
