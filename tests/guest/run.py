@@ -20,9 +20,9 @@ PASSED = 1  # 0 to port 0xf4
 def entry(path, name):
     with open(path, encoding="utf-8") as f:
         for line in f:
-            words = line.split(None, 4)
+            words = line.split(None, 5)
             if words and words[0] == name:
-                return words[1].split(","), words[2], words[3], words[4].strip()
+                return words[2].split(","), words[3], words[4], words[5].strip()
     sys.exit(f"{path}: no guest {name}")
 
 
