@@ -14,13 +14,17 @@ soft_stack_current(struct soft_cpu *cpu, struct soft_stack *s)
 	s->mask = soft_sp_mask(cpu);
 	s->sp = cpu->gpr[X86_RSP];
 	s->cpl = cpu->cpl;
+	s->fresh = false;
 }
 
 static uint64_t
 stack_la(struct soft_cpu *cpu, struct soft_stack *s, uint64_t sp, unsigned size, bool write)
 {
-	if (!s->wide)
+	if (!s->wide) {
+		if (s->fresh && !soft_segment_reaches(cpu, &s->ss, sp, size, write))
+			soft_raise_err(cpu, EXC_SS, s->ss.sel & ~3u); /* SDM vol. 2, CALL, INT: #SS(new SS) */
 		return soft_segment_la(cpu, &s->ss, true, sp, size, write);
+	}
 	if (!soft_canonical(cpu, sp))
 		soft_raise_err(cpu, EXC_SS, 0);
 	return sp;
@@ -66,6 +70,7 @@ soft_stack_from_tss(struct soft_cpu *cpu, struct soft_stack *s, unsigned cpl, un
 {
 	const struct x86_segment *tr = &cpu->st.seg[X86_TR];
 	s->cpl = cpl;
+	s->fresh = true;
 	if (soft_long_mode(cpu)) {
 		unsigned off = ist ? 28 + 8 * ist : 4 + 8 * cpl;
 		tss_check(cpu, off, 8);
