@@ -489,12 +489,21 @@ soft_sysret(struct soft_cpu *cpu, unsigned size)
 	soft_update_mode(cpu);
 }
 
+/* AMD has SYSENTER and SYSEXIT in legacy mode only (APM vol. 3). */
+static void
+sysenter_check(struct soft_cpu *cpu)
+{
+	if (soft_long_mode(cpu) && x86_cpuid_is_amd(cpu->cpuid))
+		soft_ud(cpu);
+}
+
 void
 soft_sysenter(struct soft_cpu *cpu)
 {
 	const struct x86_msrs *m = &cpu->st.msr;
 	uint16_t sel = (uint16_t)(m->sysenter_cs & 0xfffc);
 	bool lm = soft_long_mode(cpu);
+	sysenter_check(cpu);
 	if (soft_is_real(cpu) || sel == 0)
 		soft_gp(cpu, 0);
 	soft_set_rflags(cpu, soft_rflags(cpu) & ~(uint64_t)(FL_VM | FL_IF | FL_RF));
@@ -510,6 +519,7 @@ void
 soft_sysexit(struct soft_cpu *cpu, unsigned size)
 {
 	uint16_t sel = (uint16_t)(cpu->st.msr.sysenter_cs & 0xfffc);
+	sysenter_check(cpu);
 	if (soft_is_real(cpu) || sel == 0 || cpu->cpl != 0)
 		soft_gp(cpu, 0);
 	if (size == 8) {

@@ -192,6 +192,7 @@ pdpt:	.skip 4096
 directories:
 	.skip 4 * 4096
 	.skip 16384
+	.globl stack_top
 stack_top:
 	.skip 4096
 	.globl user_stack_top
