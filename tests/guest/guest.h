@@ -12,6 +12,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* The compiler may call these, too. */
+void *memset(void *to, int c, size_t n);
+void *memcpy(void *to, const void *from, size_t n);
+
 /* ---- output: %s, and %d %u %x with no, one or two l; nothing else ---- */
 void guest_printf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 

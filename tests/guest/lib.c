@@ -16,10 +16,6 @@ void guest_enter_asm(const struct context *c);
 void guest_leave(void) __attribute__((noreturn));
 void guest_trap(struct trap_frame *f);
 
-/* The compiler may call these. */
-void *memset(void *to, int c, size_t n);
-void *memcpy(void *to, const void *from, size_t n);
-
 void *
 memset(void *to, int c, size_t n)
 {
