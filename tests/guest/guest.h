@@ -196,6 +196,9 @@ invlpg(const volatile void *p)
 
 /* code(arg) at CPL 3; a trap there comes back here. */
 void guest_user(void (*code)(uint64_t arg), uint64_t arg);
+/* Run code() on the second CPU, 64-bit mode, CPL 0, interrupts off. Once. */
+void guest_start_ap(void (*code)(void));
+extern void (*guest_ap_main)(void);
 /* The gate of a vector uses this IST entry (0: none). */
 void trap_set_ist(unsigned vector, unsigned ist);
 void gdt_set_system(unsigned selector, uint64_t base, uint32_t limit, unsigned type);

@@ -14,7 +14,8 @@ static struct __attribute__((packed, aligned(16))) gate {
 static uint64_t page_table[512] __attribute__((aligned(4096)));
 static uint64_t page_directory[512] __attribute__((aligned(4096)));
 static uint64_t page_pointers[512] __attribute__((aligned(4096)));
-extern uint8_t trap_entries[], guest_user_code[], user_stack_top[];
+void (*guest_ap_main)(void);
+extern uint8_t trap_entries[], guest_user_code[], ap_start[], ap_end[];
 void guest_init(void);
 
 void
@@ -74,6 +75,19 @@ guest_user(void (*code)(uint64_t arg), uint64_t arg)
 
 	if (guest_enter(&c) == GUEST_ENDED)
 		trap_clear();
+}
+
+/* INIT, then a start-up message to all but self, by the xAPIC. */
+void
+guest_start_ap(void (*code)(void))
+{
+	volatile uint32_t *lapic = (volatile uint32_t *)0xfee00000ul;
+
+	guest_ap_main = code;
+	memcpy((void *)0x8000ul, ap_start, (size_t)(ap_end - ap_start));
+	lapic[0xf0 / 4] = 0x1ff;
+	lapic[0x300 / 4] = 0xc4500;
+	lapic[0x300 / 4] = 0xc4608;
 }
 
 void

@@ -59,6 +59,45 @@ start:
 3:	hlt
 	jmp 3b
 
+/* What guest_start_ap() copies to 0x8000: real mode to 64-bit mode, then guest_ap_main(). */
+	.globl ap_start, ap_end
+	.code16
+ap_start:
+	cli
+	xor %ax, %ax
+	mov %ax, %ds
+	mov $0x620, %eax
+	mov %eax, %cr4
+	lgdtl 0x8000 + ap_gdt_pointer - ap_start
+	mov 0x8000 + ap_cr3 - ap_start, %eax
+	mov %eax, %cr3
+	mov $0xc0000080, %ecx
+	rdmsr
+	or $0x901, %eax
+	wrmsr
+	mov $0x80000033, %eax
+	mov %eax, %cr0
+	ljmpl $0x08, $ap_64
+	.align 4
+ap_gdt_pointer:
+	.word gdt_end - gdt - 1
+	.long gdt
+	.align 4
+ap_cr3:	.long pml4
+ap_end:
+	.code64
+ap_64:
+	mov $0x10, %eax
+	mov %eax, %ds
+	mov %eax, %es
+	mov %eax, %ss
+	lidt idt_pointer
+	mov $ap_stack_top, %rsp
+	call *guest_ap_main
+1:	cli
+	hlt
+	jmp 1b
+
 /* Vectors 0-255: error code or 0, vector, then the common part. */
 	.globl trap_entries
 	.align 16
@@ -194,6 +233,8 @@ directories:
 	.skip 16384
 	.globl stack_top
 stack_top:
+	.skip 4096
+ap_stack_top:
 	.skip 4096
 	.globl user_stack_top
 user_stack_top:
