@@ -540,7 +540,7 @@ soft_block_find(struct soft_cpu *cpu, uint64_t rip)
 	if (b->gpa == gpa && b->valid) {
 		j->rip = rip;
 		j->mode = cpu->mode;
-		j->gen = cpu->jc_gen;
+		j->gen = cpu->jc_gen + cpu->jc_gen_local;
 		j->block = b;
 	}
 	return b;
@@ -563,7 +563,7 @@ soft_goto(struct soft_cpu *cpu, uint64_t rip)
 		return NULL;
 	struct soft_jc_entry *j = &cpu->jc[(rip ^ (rip >> 12)) & (JC_SIZE - 1)];
 	struct soft_block *b = j->block;
-	if (UNLIKELY(j->rip != rip || j->gen != cpu->jc_gen || j->mode != cpu->mode ||
+	if (UNLIKELY(j->rip != rip || j->gen != cpu->jc_gen + cpu->jc_gen_local || j->mode != cpu->mode ||
 		     !atomic_load_explicit(&b->valid, memory_order_relaxed)))
 		b = soft_block_find(cpu, rip);
 	return enter_block(cpu, b, rip);

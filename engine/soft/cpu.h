@@ -126,6 +126,7 @@ struct soft_tlb {
 
 struct soft_itlb_entry {
 	uint64_t tag; /* linear page | (1 when user) */
+	bool global;
 	uint8_t *hva;
 	uint64_t gpa;
 };
@@ -160,8 +161,10 @@ enum { LEAVE_NONE, LEAVE_EXC, LEAVE_EXIT, LEAVE_BLOCK };
 enum soft_exc_kind { EXCK_FAULT, EXCK_TRAP, EXCK_INT, EXCK_INT3, EXCK_EXT, EXCK_NMI };
 
 /* Translated code by linear address, a table an MMU index. */
-#define JIT_JC_SIZE 2048u
-#define JIT_JC_MASK 0x71feull /* the address bits that choose the entry */
+#define JIT_JC_SIZE	  4096u
+#define JIT_JC_MASK	  0x1f0feull /* the address bits that choose the entry: JIT_JC_INDEX() */
+#define JIT_JC_INDEX(rip) ((unsigned)((rip) >> 1 & 0x7f) | ((unsigned)((rip) >> 12 & 0x1f) << 7))
+#define JIT_JC_USED	  512u /* entries that are remembered as in use, to be emptied one by one */
 struct jit_jc {
 	uint64_t neg; /* negated address; JIT_JC_NONE: empty */
 	struct jit_unit *unit;
@@ -184,8 +187,9 @@ struct soft_cpu {
 	uint64_t rflags; /* without the arithmetic flags */
 	uint64_t icount; /* instructions begun, by whole blocks */
 	uint32_t mode, jc_gen;
-	uint8_t rmw_pending; /* soft_rmw() gave a stand-in or a code page */
-	uint8_t ac_on;	     /* CR0.AM, EFLAGS.AC and CPL 3: accesses go the slow way */
+	uint32_t jc_gen_local; /* counts flushes that kept global pages */
+	uint8_t rmw_pending;   /* soft_rmw() gave a stand-in or a code page */
+	uint8_t ac_on;	       /* CR0.AM, EFLAGS.AC and CPL 3: accesses go the slow way */
 	uint8_t want_window, in_delivery;
 	uint8_t single_shadow; /* the shadow that the single instruction started with */
 	uint8_t tf_masked;     /* SYSCALL cleared TF: no trap after it */
@@ -264,6 +268,10 @@ struct soft_cpu {
 	void *jit_stack_sp[MMU_COUNT]; /* while another is in use */
 	uint32_t jit_mode[MMU_COUNT];  /* whose table and stack these are */
 	uint32_t jit_gen[MMU_COUNT];   /* jc_gen that they are good for */
+	uint32_t jit_gen_local[MMU_COUNT];
+	bool jit_local[MMU_COUNT]; /* code of pages that are not global ran since */
+	uint16_t jit_used[MMU_COUNT][JIT_JC_USED];
+	unsigned jit_nused[MMU_COUNT]; /* above JIT_JC_USED: any entry may be in use */
 	unsigned jit_mmu;	       /* whose stack jit_sp is in */
 	struct jit_jc jit_jc[MMU_COUNT][JIT_JC_SIZE];
 };
@@ -363,6 +371,8 @@ void soft_tlb_wprotect(struct soft_cpu *cpu, uint64_t gpa);
 void soft_mmu_update(struct soft_cpu *cpu); /* CPL, CR0, CR4, EFLAGS.AC changed: choose the MMU index */
 /* Instruction fetch: host pointer and gpa of the byte at la; raises #PF. NULL: not RAM. */
 uint8_t *soft_fetch_ptr(struct soft_cpu *cpu, uint64_t la, uint64_t *gpa);
+/* Was the page that soft_fetch_ptr() just gave for la a global one? */
+bool soft_fetch_global(const struct soft_cpu *cpu, uint64_t la);
 /* PAE: load the four PDPTEs from cr3. False: reserved bits (#GP). */
 bool soft_load_pdptes(struct soft_cpu *cpu, uint64_t cr3);
 /* Address translation for tests and the debugger: no side effects. */

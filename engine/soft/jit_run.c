@@ -59,6 +59,8 @@ soft_jit_vcpu_init(struct soft_cpu *cpu, struct err *err)
 			put_le64(stack_top(cpu, m) + 8 * n, (uintptr_t)jit_rx(j, j->c.underflow));
 		if (m < MMU_COUNT)
 			cpu->jit_stack_sp[m] = stack_top(cpu, m);
+		if (m < MMU_COUNT)
+			cpu->jit_nused[m] = JIT_JC_USED + 1;
 	}
 	cpu->jit_sp = cpu->jit_sp_top = stack_top(cpu, 0);
 	return 0;
@@ -108,6 +110,26 @@ mode_now(const struct soft_cpu *cpu)
 	return m;
 }
 
+static void
+empty_entry(struct soft_cpu *cpu, unsigned m, unsigned n)
+{
+	cpu->jit_jc[m][n].neg = JIT_JC_NONE;
+	cpu->jit_jc[m][n].unit = &cpu->vm->code->jit->nowhere;
+}
+
+static void
+empty_table(struct soft_cpu *cpu, unsigned m)
+{
+	if (cpu->jit_nused[m] <= JIT_JC_USED) {
+		for (unsigned k = 0; k < cpu->jit_nused[m]; k++)
+			empty_entry(cpu, m, cpu->jit_used[m][k]);
+	} else {
+		for (unsigned n = 0; n < JIT_JC_SIZE; n++)
+			empty_entry(cpu, m, n);
+	}
+	cpu->jit_nused[m] = 0;
+}
+
 /* Make the table and the return stack those of `mode`. */
 static void
 take_mode(struct soft_cpu *cpu, uint32_t mode)
@@ -119,22 +141,22 @@ take_mode(struct soft_cpu *cpu, uint32_t mode)
 		cpu->jit_sp_top = stack_top(cpu, m);
 		cpu->jit_mmu = m;
 	}
-	if (cpu->jit_mode[m] != mode || cpu->jit_gen[m] != cpu->jc_gen) {
-		cpu->jit_mode[m] = mode;
-		cpu->jit_gen[m] = cpu->jc_gen;
-		cpu->jit_sp = cpu->jit_sp_top;
-		for (unsigned n = 0; n < JIT_JC_SIZE; n++) {
-			cpu->jit_jc[m][n].neg = JIT_JC_NONE;
-			cpu->jit_jc[m][n].unit = &cpu->vm->code->jit->nowhere;
-		}
-	}
+	if (cpu->jit_mode[m] == mode && cpu->jit_gen[m] == cpu->jc_gen &&
+	    (cpu->jit_gen_local[m] == cpu->jc_gen_local || !cpu->jit_local[m]))
+		return;
+	cpu->jit_mode[m] = mode;
+	cpu->jit_gen[m] = cpu->jc_gen;
+	cpu->jit_gen_local[m] = cpu->jc_gen_local;
+	cpu->jit_local[m] = false;
+	cpu->jit_sp = cpu->jit_sp_top;
+	empty_table(cpu, m);
 }
 
 /* ---- finding ---- */
 static struct jit_jc *
 jc_slot(struct soft_cpu *cpu, uint64_t rip)
 {
-	return &cpu->jit_jc[cpu->jit_mmu][(rip >> 1 & 0xff) | (rip >> 12 & 7) << 8];
+	return &cpu->jit_jc[cpu->jit_mmu][JIT_JC_INDEX(rip)];
 }
 
 /*
@@ -180,8 +202,17 @@ find_unit(struct soft_cpu *cpu, uint32_t mode)
 	struct jit_unit *u = soft_jit_find(j, gpa, mode);
 	if (u == NULL)
 		u = soft_jit_translate(cpu, gpa, hva, mode);
-	if (u != NULL && !(mode & JMODE_ONE))
+	if (u == NULL)
+		return NULL;
+	cpu->jit_local[cpu->jit_mmu] |= !soft_fetch_global(cpu, la);
+	if (!(mode & JMODE_ONE)) {
+		unsigned *n = &cpu->jit_nused[cpu->jit_mmu];
+		if (s->neg == JIT_JC_NONE && *n < JIT_JC_USED)
+			cpu->jit_used[cpu->jit_mmu][(*n)++] = (uint16_t)(s - cpu->jit_jc[cpu->jit_mmu]);
+		else if (s->neg == JIT_JC_NONE)
+			*n = JIT_JC_USED + 1;
 		*s = (struct jit_jc){.neg = 0 - la, .unit = u, .pagebase = la & PAGE_MASK4};
+	}
 	return u;
 }
 

@@ -35,6 +35,8 @@ jit_emit_interp(struct jx *x, bool end)
 static bool
 does_nothing(const struct jx *x)
 {
+	if (x->z.opcode_map == ZYDIS_OPCODE_MAP_0F && x->z.opcode == 0x0d)
+		return false; /* PREFETCH with a register: the interpreter knows the vendors */
 	switch (x->z.mnemonic) {
 	case ZYDIS_MNEMONIC_NOP:
 	case ZYDIS_MNEMONIC_ENDBR64:
