@@ -199,6 +199,7 @@ struct soft_cpu {
 
 	/* translated code (jit.h) */
 	_Atomic uint32_t go; /* 0: leave at the next look; follows attn */
+	uint8_t fpu_out;     /* 0: x87 state is in the host's unit, not in fximage; only while vec_live */
 	uint8_t vec_live;    /* vector state is in the host's registers, not in st */
 	uint8_t jit_on, jit_one;
 	struct soft_cpu *self;
@@ -211,9 +212,9 @@ struct soft_cpu {
 	uint32_t jit_br; /* BR_*: the last indirect branch */
 	uint64_t jit_tlb_mask, jit_page_mask, jit_jc_mask, jit_sign_mask[2];
 
-	_Alignas(64) struct x86_state st; /* the parts not shadowed above */
-	_Alignas(64) uint8_t membuf[256]; /* operand of a stub or a stand-in for RMW */
-	_Alignas(16) uint8_t fximage[512];
+	_Alignas(64) struct x86_state st;  /* the parts not shadowed above */
+	_Alignas(64) uint8_t membuf[256];  /* operand of a stub or a stand-in for RMW */
+	_Alignas(64) uint8_t fximage[576]; /* FXSAVE64's, and an XSAVE header that says x87 is in it */
 
 	/* exception in flight */
 	uint8_t exc_vec, exc_has_err, exc_kind;

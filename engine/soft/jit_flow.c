@@ -130,6 +130,7 @@ emit_landing(struct jx *x)
 	em_unless_rcx_zero_jmp(e, x->j->c.lookup);
 	em_lea(e, 1, H_RCX, H_R10, EM_NONE, 0, -(int32_t)(x->off + x->z.length));
 	em_gs_store(e, H_RCX, CPU_OFF(jit_pagebase));
+	x->fpu_known = false;
 }
 
 static void

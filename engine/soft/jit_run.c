@@ -41,6 +41,8 @@ soft_jit_vcpu_init(struct soft_cpu *cpu, struct err *err)
 	if (j == NULL)
 		return 0;
 	cpu->self = cpu;
+	cpu->fpu_out = 1;
+	cpu->fximage[512] = 1;
 	cpu->jit_tlb_mask = (uint64_t)(TLB_SIZE - 1) << 12;
 	cpu->jit_page_mask = PAGE_MASK4;
 	cpu->jit_jc_mask = JIT_JC_MASK;
