@@ -248,14 +248,14 @@ flush_all(struct soft_code *c)
 	soft_jit_flush(c->jit);
 }
 
-/* No decoded instruction may name a stub any more: blocks are gone, and so must be those that cross pages. */
+/* No decoded instruction may name a stub any more: blocks are gone, and so must be single ones. */
 static void
 drop_stubs(struct soft_vm *vm, unsigned ncpus)
 {
 	for (unsigned k = 0; k < ncpus; k++) {
-		for (unsigned i = 0; i < ARRAY_LEN(vm->cpus[k]->straddle); i++) {
-			free(vm->cpus[k]->straddle[i]);
-			vm->cpus[k]->straddle[i] = NULL;
+		for (unsigned i = 0; i < ARRAY_LEN(vm->cpus[k]->single); i++) {
+			free(vm->cpus[k]->single[i]);
+			vm->cpus[k]->single[i] = NULL;
 		}
 	}
 	soft_stub_reset(vm->stubs);
@@ -459,36 +459,29 @@ decode_single(struct soft_cpu *cpu, uint64_t rip, struct soft_block *b)
 	cpu->ctr.insns_decoded++;
 }
 
-struct soft_block *
-soft_single(struct soft_cpu *cpu)
-{
-	cpu->cur = NULL;
-	decode_single(cpu, cpu->rip, cpu->step_block);
-	return cpu->step_block;
-}
-
-struct straddle_block {
+struct single {
 	uint64_t la;
 	uint8_t bytes[16];
 	unsigned len;
 	struct soft_block b;
 };
 
-/* A block of one instruction that crosses a page end: kept per vCPU, its bytes compared each time. */
+/* One instruction at rip: kept per vCPU, its bytes compared each time. */
 static struct soft_block *
-straddle_block(struct soft_cpu *cpu, uint64_t rip)
+single_at(struct soft_cpu *cpu, uint64_t rip)
 {
 	uint64_t la = soft_fetch_la(cpu, rip);
-	struct straddle_block **slot = (struct straddle_block **)&cpu->straddle[(la >> 12) & 63], *s = *slot;
+	struct single **slot = (struct single **)&cpu->single[(la ^ la >> 12) & (SINGLES - 1)], *s = *slot;
 	uint8_t buf[16] = {0};
 	if (s == NULL) {
+		soft_vec_sync(cpu);
 		s = calloc(1, sizeof(*s) + 2 * sizeof(struct soft_insn));
 		LH_ASSERT(s != NULL);
 		s->la = 1; /* nothing yet */
 		*slot = s;
 	}
 	if (s->la == la && s->b.mode == cpu->mode && s->len != 0) {
-		unsigned n = fetch_bytes(cpu, la, buf, true);
+		unsigned n = fetch_bytes(cpu, la, buf, (la & 0xfff) + s->len > 0x1000);
 		if (n >= s->len && memcmp(buf, s->bytes, s->len) == 0) {
 			check_fetch_limit(cpu, rip, s->len);
 			return &s->b;
@@ -500,6 +493,13 @@ straddle_block(struct soft_cpu *cpu, uint64_t rip)
 	s->len = s->b.insn[0].len;
 	fetch_bytes(cpu, la, s->bytes, (la & 0xfff) + s->len > 0x1000);
 	return &s->b;
+}
+
+struct soft_block *
+soft_single(struct soft_cpu *cpu)
+{
+	cpu->cur = NULL;
+	return single_at(cpu, cpu->rip);
 }
 
 /* ---- finding ---- */
@@ -515,7 +515,7 @@ block_make(struct soft_cpu *cpu, uint64_t rip, uint64_t la, uint64_t gpa, uint8_
 		uint64_t n = soft_code_open(cpu, gpa, &seq);
 		count = decode_block(cpu, hva, avail, insns, &bytes);
 		if (count == 0)
-			return straddle_block(cpu, rip);
+			return single_at(cpu, rip); /* it crosses the page's end */
 		b = insert_block(cpu, n, seq, gpa, hva, insns, count, bytes);
 	}
 	return b;

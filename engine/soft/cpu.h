@@ -104,6 +104,7 @@ struct soft_block {
 #define TLB_BITS   10
 #define TLB_SIZE   (1u << TLB_BITS)
 #define ITLB_SIZE  64u
+#define SINGLES	   256u
 #define JC_SIZE	   4096u
 #define PAGE_MASK4 (~0xfffull)
 
@@ -206,7 +207,7 @@ struct soft_cpu {
 	const uint8_t *jit_code;
 	void *jit_csp, *jit_sp, *jit_sp_top; /* C stack; return stack: now, empty */
 	uint64_t jit_pagebase;		     /* linear address of the page of code that runs */
-	uint64_t jit_la, jit_tmp;
+	uint64_t jit_la, jit_tmp, jit_tsc;   /* guest TSC = host TSC + jit_tsc */
 	uintptr_t jit_addend;
 	struct jit_exit *jit_exit;
 	uint32_t jit_br; /* BR_*: the last indirect branch */
@@ -249,8 +250,7 @@ struct soft_cpu {
 	void *stub_rsp; /* host stack pointer while a stub runs */
 	uint32_t host_mxcsr;
 
-	struct soft_block *step_block; /* room for single instructions */
-	struct soft_block *straddle[64];
+	struct soft_block *single[SINGLES]; /* instructions that ran alone */
 
 	_Atomic uint32_t running; /* executing guest code: must acknowledge safepoints */
 
@@ -514,7 +514,7 @@ const struct soft_insn *soft_goto_link(struct soft_cpu *cpu, const struct soft_i
 				       int slot);
 const struct soft_insn *op_stale(struct soft_cpu *cpu,
 				 const struct soft_insn *i); /* the block was overwritten */
-/* Decode the one instruction at cpu->rip into cpu->step_block. Raises fetch faults. */
+/* The one instruction at cpu->rip, decoded. Raises fetch faults. */
 struct soft_block *soft_single(struct soft_cpu *cpu);
 /* soft.c: one instruction at cpu->rip, with all that goes with it; ATTN_STEP is set. */
 void soft_run_single(struct soft_cpu *cpu);

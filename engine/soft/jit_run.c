@@ -100,6 +100,8 @@ mode_now(const struct soft_cpu *cpu)
 	    (m & (MODE_CS | MODE_SS32 | MODE_FLAT)) != (MODE_32 | MODE_SS32 | MODE_FLAT))
 		return 0;
 	m |= (uint32_t)(cpu->dtlb - cpu->tlb) << JMODE_MMU_SHIFT;
+	if (cpu->vm->tsc_is_host && (cpu->cpl == 0 || !(cr4 & CR4_TSD)))
+		m |= JMODE_TSC;
 	if (cr4 & CR4_LA57)
 		m |= JMODE_LA57;
 	if (!(cr0 & (CR0_EM | CR0_TS))) {
@@ -243,6 +245,7 @@ soft_jit_run(struct soft_cpu *cpu)
 	if (UNLIKELY(tls_cpu != cpu))
 		take_thread(cpu);
 	take_mode(cpu, mode);
+	cpu->jit_tsc = cpu->tsc_base + cpu->tsc_offset;
 	atomic_store(&cpu->go, 1);
 	for (;;) {
 		if (atomic_load(&cpu->attn) != 0) {
@@ -293,6 +296,7 @@ soft_jit_one(struct soft_cpu *cpu)
 	if (tls_cpu != cpu)
 		take_thread(cpu);
 	take_mode(cpu, mode | JMODE_ONE);
+	cpu->jit_tsc = cpu->tsc_base + cpu->tsc_offset;
 	atomic_store(&cpu->go, 1);
 	struct jit_unit *u = find_unit(cpu, mode | JMODE_ONE);
 	if (u == NULL)
