@@ -4,7 +4,8 @@
  * device. Both engines hand up identical exits.
  *
  * Threads: VM calls from the thread that owns the VM while no vCPU runs; vCPU calls
- * from the thread that runs that vCPU, except engine kick (any thread, any time).
+ * from the thread that runs that vCPU, or from another while that one is known to stay out
+ * of run(), except engine kick (any thread, any time).
  */
 #ifndef LHYVE_ENGINE_H
 #define LHYVE_ENGINE_H

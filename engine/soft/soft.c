@@ -641,6 +641,7 @@ soft_set_state(struct engine_vcpu *v, unsigned mask, const struct x86_state *s, 
 	cpu->rip = c->rip;
 	cpu->shadow = c->shadow;
 	cpu->halted = c->activity == ACT_HALTED;
+	cpu->tsc_offset = c->msr.tsc_adjust; /* all changes of the TSC are in it */
 	memcpy(cpu->fximage, c->xs.fx, sizeof(c->xs.fx));
 	put_le32(cpu->fximage + 24, 0x1f80);
 	if (mask & X86_STATE_EVENT) {
