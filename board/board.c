@@ -210,6 +210,8 @@ make_engine(struct board *b, struct err *err)
 	    .clock = b->clock,
 	    .maxcpus = b->machine.topo.maxcpus,
 	    .strict_msr = b->cfg.strict_msr,
+	    .pmu = b->cfg.pmu,
+	    .vmware_backdoors = b->cfg.vmware_backdoors,
 	    .trace = b->cfg.trace,
 	};
 

@@ -49,7 +49,7 @@ struct board_cfg {
 		enum board_console_kind kind;
 		const char *path;
 	} com[4];
-	bool x2apic, hpet, mptable, strict_msr, acpi_tables;
+	bool x2apic, hpet, mptable, strict_msr, pmu, vmware_backdoors, acpi_tables;
 	bool rtc_localtime;
 	bool pc_testdev, fwcfg; /* LPC devices */
 	uint32_t pci_testdev;	/* bit n: a pci-testdev at 0:n:0 */

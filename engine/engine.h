@@ -66,7 +66,9 @@ struct engine_vm_cfg {
 	struct gpmap *mem;
 	struct vm_clock *clock;
 	unsigned maxcpus;
-	bool strict_msr;   /* unknown MSR: #GP; else reads 0, writes dropped */
+	bool strict_msr; /* unknown MSR: #GP; else reads 0, writes dropped */
+	bool pmu;	 /* performance counters count */
+	bool vmware_backdoors;
 	const char *trace; /* debug.trace file, or NULL */
 };
 

@@ -187,6 +187,8 @@ machine_board_cfg(const struct config *c, struct board_cfg *b, struct err *err)
 	    .hpet = config_bool(c, "x86.hpet"),
 	    .mptable = config_bool(c, "x86.mptable"),
 	    .strict_msr = config_bool(c, "x86.strictmsr"),
+	    .pmu = config_bool(c, "x86.pmu"),
+	    .vmware_backdoors = config_bool(c, "x86.vmware_backdoors"),
 	    .acpi_tables = config_bool(c, "acpi_tables"),
 	    .rtc_localtime = config_bool(c, "rtc.use_localtime"),
 	    .uuid = config_get(c, "uuid"),

@@ -377,6 +377,7 @@ insert_block(struct soft_cpu *cpu, uint64_t page_n, uint32_t seq, uint64_t gpa, 
 	b->mode = cpu->mode;
 	b->bytes = (uint16_t)bytes;
 	b->count = (uint16_t)count;
+	b->branches = (insns[count - 1].flags & IF_BRANCH) != 0;
 	b->valid = 1;
 	memcpy(b->insn, insns, (count + 1) * sizeof(struct soft_insn));
 	b->page_next = p->blocks;
@@ -448,6 +449,7 @@ decode_single(struct soft_cpu *cpu, uint64_t rip, struct soft_block *b)
 		soft_ud(cpu);
 	check_fetch_limit(cpu, rip, b->insn[0].len);
 	b->count = 1;
+	b->branches = (b->insn[0].flags & IF_BRANCH) != 0;
 	b->bytes = b->insn[0].len;
 	b->valid = 1;
 	b->mode = cpu->mode;
@@ -547,6 +549,7 @@ enter_block(struct soft_cpu *cpu, struct soft_block *b, uint64_t rip)
 {
 	cpu->gpr[REG_RIPBASE] = rip;
 	cpu->icount += b->count;
+	cpu->branches += b->branches;
 	cpu->cur_block = b;
 	ENTER(cpu, b);
 }
@@ -609,5 +612,6 @@ soft_goto_link(struct soft_cpu *cpu, const struct soft_insn *i, uint64_t rip, in
 OP(op_stale)
 {
 	cpu->rip = soft_insn_rip(cpu, i);
+	soft_uncount(cpu, i, 0);
 	return NULL;
 }

@@ -179,6 +179,8 @@ take_exception(struct soft_cpu *cpu)
 	cpu->ctr.exceptions++;
 	cpu->st.pending_db &= ~DR6_BS; /* the step that MOV SS held back is lost with the exception */
 	if (!cpu->in_delivery) {
+		if (cpu->cur != NULL)
+			soft_uncount(cpu, cpu->cur, cpu->exc_kind != EXCK_FAULT);
 		uint64_t rip = cpu->cur != NULL ? soft_insn_rip(cpu, cpu->cur) : cpu->rip;
 		cpu->fault_rip = rip;
 		begin_delivery(cpu, cpu->exc_kind == EXCK_FAULT ? rip : soft_next_rip(cpu, cpu->cur));
@@ -335,6 +337,7 @@ run_single(struct soft_cpu *cpu)
 	cpu->gpr[REG_RIPBASE] = cpu->rip;
 	cpu->cur_block = b;
 	cpu->icount++;
+	cpu->branches += b->branches;
 	cpu->single_shadow = shadow;
 	cpu->tf_masked = 0;
 	const struct soft_insn *i = b->insn;
@@ -354,8 +357,10 @@ run_guest(struct soft_cpu *cpu)
 {
 	switch (_setjmp(cpu->jb)) {
 	case LEAVE_EXIT:
-		if (!cpu->in_delivery && cpu->cur != NULL)
+		if (!cpu->in_delivery && cpu->cur != NULL) {
 			cpu->rip = soft_insn_rip(cpu, cpu->cur);
+			soft_uncount(cpu, cpu->cur, 0);
+		}
 		cpu->cur = NULL;
 		if (cpu->exit_open && cpu->single_shadow)
 			cpu->shadow = cpu->single_shadow; /* the instruction will run again */
@@ -460,6 +465,8 @@ soft_vm_create(const struct engine_vm_cfg *cfg, struct err *err)
 	vm->clock = cfg->clock;
 	vm->maxcpus = cfg->maxcpus;
 	vm->strict_msr = cfg->strict_msr;
+	vm->pmu = cfg->pmu;
+	vm->vmware_backdoors = cfg->vmware_backdoors;
 	vm->cpus = calloc(cfg->maxcpus, sizeof(struct soft_cpu *));
 	vm->code = soft_code_create(cfg->mem, err);
 	vm->stubs = vm->code != NULL ? soft_stub_pool_create(err) : NULL;
@@ -603,6 +610,8 @@ soft_get_state(struct engine_vcpu *v, unsigned mask, struct x86_state *s)
 {
 	struct soft_cpu *cpu = cpu_of(v);
 	struct x86_state *c = &cpu->st;
+	cpu->cur = NULL;
+	soft_pmu_sync(cpu);
 	memcpy(c->gpr, cpu->gpr, sizeof(c->gpr));
 	c->rip = cpu->rip;
 	c->rflags = soft_rflags(cpu);
@@ -628,6 +637,8 @@ soft_set_state(struct engine_vcpu *v, unsigned mask, const struct x86_state *s, 
 	struct soft_cpu *cpu = cpu_of(v);
 	struct x86_state *c = &cpu->st;
 	(void)err;
+	cpu->cur = NULL;
+	soft_pmu_sync(cpu);
 	c->rflags = soft_rflags(cpu);
 	c->rip = cpu->rip;
 	memcpy(c->gpr, cpu->gpr, sizeof(c->gpr));
@@ -652,6 +663,7 @@ soft_set_state(struct engine_vcpu *v, unsigned mask, const struct x86_state *s, 
 	}
 	cpu->rflags = 0;
 	soft_set_rflags(cpu, c->rflags);
+	soft_pmu_changed(cpu);
 	soft_set_cpl(cpu, cpl_of(c));
 	soft_update_mode(cpu);
 	soft_tlb_flush(cpu, true);
