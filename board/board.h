@@ -51,11 +51,12 @@ struct board_cfg {
 	} com[4];
 	bool x2apic, hpet, mptable, strict_msr, pmu, vmware_backdoors, acpi_tables;
 	bool rtc_localtime;
-	bool pc_testdev, fwcfg; /* LPC devices */
-	uint32_t pci_testdev;	/* bit n: a pci-testdev at 0:n:0 */
-	const char *uuid;	/* SMBIOS, or NULL: made from the name */
-	const char *trace;	/* debug.trace or NULL */
-	bool stats;		/* print counters at the end */
+	bool pc_testdev, fwcfg;	  /* LPC devices */
+	uint32_t pci_testdev;	  /* bit n: a pci-testdev at 0:n:0 */
+	const char *uuid;	  /* SMBIOS, or NULL: made from the name */
+	uint64_t soft_code_cache; /* bytes for translated code; 0: interpret */
+	const char *trace;	  /* debug.trace or NULL */
+	bool stats;		  /* print counters at the end */
 };
 
 /* Build everything and load the kernel. No guest instruction runs. Every failure of the caller's making

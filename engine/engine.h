@@ -69,7 +69,8 @@ struct engine_vm_cfg {
 	bool strict_msr; /* unknown MSR: #GP; else reads 0, writes dropped */
 	bool pmu;	 /* performance counters count */
 	bool vmware_backdoors;
-	const char *trace; /* debug.trace file, or NULL */
+	const char *trace;	  /* debug.trace file, or NULL */
+	uint64_t soft_code_cache; /* bytes for translated code; 0: the soft engine interprets */
 };
 
 struct engine_ops {

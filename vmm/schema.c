@@ -88,6 +88,11 @@ const struct config_key config_schema[] = {
 	  .help = "guest time after a restore" },
 	{ .name = "control.socket", .type = CONFIG_PATH, .only = "", .help = "control socket" },
 
+	{ .name = "soft.translate", .type = CONFIG_BOOL, .def = "true",
+	  .help = "the software engine translates; false: it interprets" },
+	{ .name = "soft.code_cache", .type = CONFIG_SIZE, .def = "134217728", .min = 4 * MIB, .max = 1 * GIB,
+	  .help = "memory for translated code" },
+
 	{ .name = "log.level", .type = CONFIG_CHOICE, .def = "warn", .choices = "error|warn|info|debug",
 	  .help = "what is logged on standard error; info adds what the guest does wrong" },
 	{ .name = "debug.trace", .type = CONFIG_PATH, .only = "", .help = "a line an instruction into a file" },

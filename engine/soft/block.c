@@ -17,29 +17,13 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include "engine/soft/code.h"
+#include "engine/soft/jit.h"
 #include "engine/soft/ops.h"
 
 #define HASH_BITS    17
 #define ARENA_BYTES  (192 * MIB) /* address space; touched as it is used */
 #define QUIET_WRITES 64		 /* writes beside the code of a page until the page is given back to data */
-
-struct code_page {
-	struct soft_block *blocks;
-	uint32_t seq;	      /* counts writes: a decoder compares it */
-	uint16_t near_writes; /* that hit no block */
-};
-
-struct soft_code {
-	struct gpmap *mem;
-	pthread_mutex_t lock;
-	_Atomic uint8_t *marked;  /* one byte a RAM page: has blocks */
-	struct code_page **pages; /* made when first marked */
-	uint64_t npages;
-	_Atomic(struct soft_block *) *hash;
-	uint8_t *arena;
-	size_t arena_used;
-	_Atomic unsigned flusher; /* vCPU number + 1 of the one that flushes */
-};
 
 struct soft_code *
 soft_code_create(struct gpmap *mem, struct err *err)
@@ -72,6 +56,7 @@ soft_code_destroy(struct soft_code *c)
 		return;
 	for (uint64_t n = 0; c->pages != NULL && n < c->npages; n++)
 		free(c->pages[n]);
+	soft_jit_destroy(c->jit);
 	free((void *)c->marked);
 	free(c->pages);
 	free((void *)c->hash);
@@ -102,8 +87,8 @@ hash_of(uint64_t gpa, uint32_t mode)
 	return (unsigned)(h >> (64 - HASH_BITS));
 }
 
-static void
-code_lock(struct soft_code *c, struct soft_cpu *cpu)
+void
+soft_code_lock(struct soft_code *c, struct soft_cpu *cpu)
 {
 	if (cpu == NULL) {
 		pthread_mutex_lock(&c->lock);
@@ -121,17 +106,17 @@ soft_safepoint(struct soft_cpu *cpu)
 {
 	uint32_t a = atomic_load(&cpu->attn);
 	if (a & ATTN_WPROT) {
-		soft_tlb_wprotect(cpu);
+		soft_tlb_wprotect(cpu, TLB_ALL);
 		atomic_fetch_and(&cpu->attn, ~(uint32_t)ATTN_WPROT);
 	}
 }
 
 /* Take direct writes to freshly marked pages away from all other vCPUs, and wait until they have noticed. */
 static void
-shoot_down_writes(struct soft_vm *vm, struct soft_cpu *self)
+shoot_down_writes(struct soft_vm *vm, struct soft_cpu *self, uint64_t gpa)
 {
 	unsigned n = atomic_load(&vm->ncpus);
-	soft_tlb_wprotect(self);
+	soft_tlb_wprotect(self, gpa);
 	for (unsigned k = 0; k < n; k++) {
 		if (vm->cpus[k] != self)
 			soft_attn_set(vm->cpus[k], ATTN_WPROT);
@@ -174,7 +159,7 @@ soft_code_written(struct soft_vm *vm, struct soft_cpu *cpu, uint64_t gpa, uint64
 		uint64_t n = page_number(c, page);
 		if (!atomic_load(&c->marked[n]))
 			continue;
-		code_lock(c, cpu);
+		soft_code_lock(c, cpu);
 		struct code_page *p = c->pages[n];
 		struct soft_block **link = &p->blocks, *b;
 		bool hit = false;
@@ -188,6 +173,7 @@ soft_code_written(struct soft_vm *vm, struct soft_cpu *cpu, uint64_t gpa, uint64
 				link = &b->page_next;
 			}
 		}
+		hit |= soft_jit_written(c->jit, p, gpa, len);
 		if (hit) {
 			if (cpu != NULL)
 				cpu->ctr.smc++;
@@ -195,8 +181,9 @@ soft_code_written(struct soft_vm *vm, struct soft_cpu *cpu, uint64_t gpa, uint64
 			for (b = p->blocks; b != NULL; b = b->page_next)
 				drop_block(c, b);
 			p->blocks = NULL;
+			soft_jit_drop_page(c->jit, p);
 		}
-		if (p->blocks == NULL) {
+		if (p->blocks == NULL && p->units == NULL) {
 			p->near_writes = 0;
 			atomic_store(&c->marked[n], 0);
 		}
@@ -207,23 +194,40 @@ soft_code_written(struct soft_vm *vm, struct soft_cpu *cpu, uint64_t gpa, uint64
 /* ---- making ---- */
 
 /* Mark the page and give the write count to compare with when the block goes in. */
-static uint32_t
-page_open(struct soft_cpu *cpu, uint64_t n)
+uint64_t
+soft_code_open(struct soft_cpu *cpu, uint64_t gpa, uint32_t *seq)
 {
 	struct soft_code *c = cpu->vm->code;
-	uint32_t seq;
+	uint64_t n = page_number(c, gpa);
 	bool fresh;
-	code_lock(c, cpu);
+	soft_code_lock(c, cpu);
 	if (c->pages[n] == NULL)
 		c->pages[n] = calloc(1, sizeof(struct code_page));
 	LH_ASSERT(c->pages[n] != NULL);
 	fresh = !atomic_load(&c->marked[n]);
 	atomic_store(&c->marked[n], 1);
-	seq = c->pages[n]->seq;
+	*seq = c->pages[n]->seq;
 	pthread_mutex_unlock(&c->lock);
 	if (fresh)
-		shoot_down_writes(cpu->vm, cpu);
-	return seq;
+		shoot_down_writes(cpu->vm, cpu, gpa & PAGE_MASK4);
+	return n;
+}
+
+void *
+soft_code_alloc(struct soft_code *c, size_t bytes)
+{
+	bytes = align_up(bytes, 16);
+	if (c->arena_used + bytes > ARENA_BYTES)
+		return NULL;
+	c->arena_used += bytes;
+	return c->arena + c->arena_used - bytes;
+}
+
+void
+soft_code_want_flush(struct soft_cpu *cpu)
+{
+	cpu->want_flush = 1;
+	longjmp(cpu->jb, LEAVE_BLOCK); /* cpu->rip is set: look it up again after the flush */
 }
 
 /* Forget every block. The caller is alone: all other vCPUs stand between blocks. */
@@ -233,6 +237,7 @@ flush_all(struct soft_code *c)
 	for (uint64_t n = 0; n < c->npages; n++) {
 		if (atomic_load_explicit(&c->marked[n], memory_order_relaxed)) {
 			c->pages[n]->blocks = NULL;
+			c->pages[n]->units = NULL;
 			c->pages[n]->seq++;
 			atomic_store(&c->marked[n], 0);
 		}
@@ -240,6 +245,7 @@ flush_all(struct soft_code *c)
 	memset((void *)c->hash, 0, sizeof(*c->hash) << HASH_BITS);
 	madvise(c->arena, c->arena_used, MADV_DONTNEED);
 	c->arena_used = 0;
+	soft_jit_flush(c->jit);
 }
 
 /* No decoded instruction may name a stub any more: blocks are gone, and so must be those that cross pages. */
@@ -247,6 +253,7 @@ static void
 drop_stubs(struct soft_vm *vm, unsigned ncpus)
 {
 	for (unsigned k = 0; k < ncpus; k++) {
+		vm->cpus[k]->cur_block = NULL;
 		for (unsigned i = 0; i < ARRAY_LEN(vm->cpus[k]->straddle); i++) {
 			free(vm->cpus[k]->straddle[i]);
 			vm->cpus[k]->straddle[i] = NULL;
@@ -279,7 +286,7 @@ soft_code_flush(struct soft_cpu *self)
 		}
 	}
 	pthread_mutex_lock(&c->lock);
-	if (c->arena_used > ARENA_BYTES / 2 || soft_stub_full(vm->stubs)) {
+	if (c->arena_used > ARENA_BYTES / 2 || soft_stub_full(vm->stubs) || soft_jit_full(c->jit)) {
 		flush_all(c);
 		if (soft_stub_full(vm->stubs))
 			drop_stubs(vm, n);
@@ -357,20 +364,18 @@ insert_block(struct soft_cpu *cpu, uint64_t page_n, uint32_t seq, uint64_t gpa, 
 	struct soft_block *b = NULL;
 	size_t need = block_bytes(count);
 
-	code_lock(c, cpu);
-	if (c->arena_used + need > ARENA_BYTES) {
-		pthread_mutex_unlock(&c->lock);
-		cpu->want_flush = 1;
-		longjmp(cpu->jb, LEAVE_BLOCK); /* cpu->rip is set: look it up again after the flush */
-	}
+	soft_code_lock(c, cpu);
 	struct code_page *p = c->pages[page_n];
 	if (p->seq != seq || !atomic_load(&c->marked[page_n]))
 		goto out;
 	b = hash_find(c, gpa, cpu->mode);
 	if (b != NULL)
 		goto out;
-	b = (struct soft_block *)(void *)(c->arena + c->arena_used);
-	c->arena_used += need;
+	b = soft_code_alloc(c, need);
+	if (b == NULL) {
+		pthread_mutex_unlock(&c->lock);
+		soft_code_want_flush(cpu);
+	}
 	memset(b, 0, sizeof(*b));
 	b->gpa = gpa;
 	b->hva = hva;
@@ -415,8 +420,8 @@ fetch_bytes(struct soft_cpu *cpu, uint64_t la, uint8_t *buf, bool second)
 	return n;
 }
 
-static uint64_t
-fetch_la(const struct soft_cpu *cpu, uint64_t rip)
+uint64_t
+soft_fetch_la(const struct soft_cpu *cpu, uint64_t rip)
 {
 	return soft_is64(cpu) ? rip : (rip + cpu->st.seg[X86_CS].base) & 0xffffffff;
 }
@@ -436,7 +441,7 @@ static void
 decode_single(struct soft_cpu *cpu, uint64_t rip, struct soft_block *b)
 {
 	uint8_t buf[16];
-	uint64_t la = fetch_la(cpu, rip);
+	uint64_t la = soft_fetch_la(cpu, rip);
 	unsigned n = fetch_bytes(cpu, la, buf, false);
 	enum soft_decode r = DECODE_SHORT;
 	if (n != 0)
@@ -476,7 +481,7 @@ struct straddle_block {
 static struct soft_block *
 straddle_block(struct soft_cpu *cpu, uint64_t rip)
 {
-	uint64_t la = fetch_la(cpu, rip);
+	uint64_t la = soft_fetch_la(cpu, rip);
 	struct straddle_block **slot = (struct straddle_block **)&cpu->straddle[(la >> 12) & 63], *s = *slot;
 	uint8_t buf[16] = {0};
 	if (s == NULL) {
@@ -506,11 +511,11 @@ block_make(struct soft_cpu *cpu, uint64_t rip, uint64_t la, uint64_t gpa, uint8_
 {
 	struct soft_insn insns[SOFT_BLOCK_MAX + 1];
 	unsigned bytes, count, avail = 0x1000 - (gpa & 0xfff);
-	uint64_t n = page_number(cpu->vm->code, gpa);
 	struct soft_block *b = NULL;
 	(void)la;
 	while (b == NULL) {
-		uint32_t seq = page_open(cpu, n);
+		uint32_t seq;
+		uint64_t n = soft_code_open(cpu, gpa, &seq);
 		count = decode_block(cpu, hva, avail, insns, &bytes);
 		if (count == 0)
 			return straddle_block(cpu, rip);
@@ -523,7 +528,7 @@ struct soft_block *
 soft_block_find(struct soft_cpu *cpu, uint64_t rip)
 {
 	struct soft_jc_entry *j = &cpu->jc[(rip ^ (rip >> 12)) & (JC_SIZE - 1)];
-	uint64_t la = fetch_la(cpu, rip), gpa;
+	uint64_t la = soft_fetch_la(cpu, rip), gpa;
 	cpu->cur = NULL;
 	cpu->rip = rip;
 	cpu->ctr.block_lookup++;

@@ -6,6 +6,7 @@
  */
 #include <Zydis/Zydis.h>
 #include "engine/soft/decode.h"
+#include "engine/soft/jit.h"
 #include "engine/soft/ops.h"
 
 unsigned
@@ -123,6 +124,13 @@ decode_failed(struct soft_insn *o, ZyanStatus st, unsigned avail)
 	return DECODE_END;
 }
 
+ZyanStatus
+soft_decode_zydis(uint32_t mode, const uint8_t *bytes, unsigned avail, ZydisDecodedInstruction *z,
+		  ZydisDecodedOperand *op)
+{
+	return ZydisDecoderDecodeFull(&decoders[mode & MODE_CS], bytes, avail, z, op);
+}
+
 enum soft_decode
 soft_decode_insn(struct soft_cpu *cpu, uint32_t mode, const uint8_t *bytes, unsigned avail, unsigned off,
 		 struct soft_insn *out)
@@ -131,6 +139,7 @@ soft_decode_insn(struct soft_cpu *cpu, uint32_t mode, const uint8_t *bytes, unsi
 	ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
 	struct dctx d = {.cpu = cpu, .mode = mode, .z = &z, .op = op, .o = out, .off = off, .bytes = bytes};
 
+	soft_vec_sync(cpu); /* Zydis uses vector registers */
 	memset(out, 0, sizeof(*out));
 	out->base = out->index = REG_NONE;
 	out->segslot = SEG_ZERO;

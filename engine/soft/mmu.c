@@ -19,24 +19,29 @@ enum { ACC_READ, ACC_WRITE, ACC_EXEC };
 #define PTE_D	  (1ull << 6)
 #define PTE_PS	  (1ull << 7)
 #define PTE_NX	  (1ull << 63)
-#define TLB_LARGE 1ull /* in soft_tlb_entry.gpa: part of a page above 4 KiB */
+#define TLB_LARGE 1ull /* in soft_tlb.gpa[]: part of a page above 4 KiB */
 
 /* An always-missing TLB, for when every access needs the slow path (alignment checks). */
-static struct soft_tlb_entry tlb_nothing[TLB_SIZE];
+static struct soft_tlb tlb_nothing;
 static pthread_once_t tlb_nothing_once = PTHREAD_ONCE_INIT;
+
+static void
+tlb_init(struct soft_tlb *t)
+{
+	for (unsigned n = 0; n < TLB_SIZE; n++)
+		t->nr[n] = t->nw[n] = TLB_NOTAG(n);
+}
 
 static void
 tlb_nothing_init(void)
 {
-	for (unsigned n = 0; n < TLB_SIZE; n++)
-		tlb_nothing[n].rtag = tlb_nothing[n].wtag = TLB_NOTAG;
+	tlb_init(&tlb_nothing);
 }
 
 static void
 tlb_clear(struct soft_cpu *cpu, unsigned idx)
 {
-	for (unsigned n = 0; n < TLB_SIZE; n++)
-		cpu->tlb[idx][n].rtag = cpu->tlb[idx][n].wtag = TLB_NOTAG;
+	tlb_init(&cpu->tlb[idx]);
 	cpu->tlb_used[idx] = 0;
 }
 
@@ -60,14 +65,15 @@ void
 soft_tlb_flush_page(struct soft_cpu *cpu, uint64_t la)
 {
 	for (unsigned idx = 0; idx < MMU_COUNT; idx++) {
-		struct soft_tlb_entry *t = cpu->tlb[idx], *e = &t[(la >> 12) & (TLB_SIZE - 1)];
+		struct soft_tlb *t = &cpu->tlb[idx];
+		unsigned k = TLB_INDEX(la);
 		if (!cpu->tlb_used[idx])
 			continue;
-		e->rtag = e->wtag = TLB_NOTAG;
+		t->nr[k] = t->nw[k] = TLB_NOTAG(k);
 		for (unsigned n = 0; n < TLB_SIZE; n++) { /* the rest of a large page that holds la */
-			uint64_t tag = t[n].rtag != TLB_NOTAG ? t[n].rtag : t[n].wtag;
-			if ((t[n].gpa & TLB_LARGE) && ((tag ^ la) & ~(GIB - 1)) == 0)
-				t[n].rtag = t[n].wtag = TLB_NOTAG;
+			uint64_t tag = 0 - (t->nr[n] != TLB_NOTAG(n) ? t->nr[n] : t->nw[n]);
+			if ((t->gpa[n] & TLB_LARGE) && ((tag ^ la) & ~(GIB - 1)) == 0)
+				t->nr[n] = t->nw[n] = TLB_NOTAG(n);
 		}
 	}
 	for (unsigned n = 0; n < ITLB_SIZE; n++)
@@ -76,13 +82,16 @@ soft_tlb_flush_page(struct soft_cpu *cpu, uint64_t la)
 }
 
 void
-soft_tlb_wprotect(struct soft_cpu *cpu)
+soft_tlb_wprotect(struct soft_cpu *cpu, uint64_t gpa)
 {
 	for (unsigned idx = 0; idx < MMU_COUNT; idx++) {
+		struct soft_tlb *t = &cpu->tlb[idx];
 		if (!cpu->tlb_used[idx])
 			continue;
-		for (unsigned n = 0; n < TLB_SIZE; n++)
-			cpu->tlb[idx][n].wtag = TLB_NOTAG;
+		for (unsigned n = 0; n < TLB_SIZE; n++) {
+			if (gpa == TLB_ALL || (t->gpa[n] & PAGE_MASK4) == gpa)
+				t->nw[n] = TLB_NOTAG(n);
+		}
 	}
 }
 
@@ -98,7 +107,7 @@ void
 soft_mmu_update(struct soft_cpu *cpu)
 {
 	cpu->ac_on = cpu->cpl == 3 && (cpu->st.cr0 & CR0_AM) && (cpu->rflags & FL_AC);
-	cpu->dtlb = cpu->ac_on ? tlb_nothing : cpu->tlb[mmu_index(cpu)];
+	cpu->dtlb = cpu->ac_on ? &tlb_nothing : &cpu->tlb[mmu_index(cpu)];
 }
 
 /* ---- the walk ---- */
@@ -376,14 +385,15 @@ struct target {
 static struct target
 resolve(struct soft_cpu *cpu, uint64_t la, unsigned idx, int acc)
 {
-	struct soft_tlb_entry *e = &cpu->tlb[idx][(la >> 12) & (TLB_SIZE - 1)];
+	struct soft_tlb *tlb = &cpu->tlb[idx];
 	struct target t = {0};
 	struct walk w;
-	uint64_t page = la & PAGE_MASK4;
+	uint64_t ntag = 0 - (la & PAGE_MASK4);
+	unsigned n = TLB_INDEX(la);
 
-	if ((acc == ACC_READ ? e->rtag : e->wtag) == page) {
-		t.hva = (uint8_t *)(la + e->addend);
-		t.gpa = (e->gpa & PAGE_MASK4) | (la & 0xfff);
+	if ((acc == ACC_READ ? tlb->nr[n] : tlb->nw[n]) == ntag) {
+		t.hva = (uint8_t *)(la + tlb->add[n]);
+		t.gpa = (tlb->gpa[n] & PAGE_MASK4) | (la & 0xfff);
 		return t;
 	}
 	if (soft_long_mode(cpu) && !soft_canonical(cpu, la))
@@ -399,20 +409,34 @@ resolve(struct soft_cpu *cpu, uint64_t la, unsigned idx, int acc)
 	t.code = soft_code_page(cpu->vm, w.gpa);
 	if (UNLIKELY(cpu->st.dr[7] & 0xff) && watched_page(cpu, la))
 		return t;
-	uint64_t old_r = e->rtag, old_w = e->wtag;
-	e->rtag = page;
-	e->wtag = TLB_NOTAG;
+	uint64_t old_r = tlb->nr[n];
+	tlb->nr[n] = ntag;
+	tlb->nw[n] = TLB_NOTAG(n);
 	if (!t.rom && !t.code &&
 	    (w.levels == 0 || acc == ACC_WRITE ||
 	     ((w.last & PTE_D) && walk_check(cpu, &w, idx, ACC_WRITE) == 0)))
-		e->wtag = page;
-	if (acc == ACC_WRITE && old_r != page && w.levels != 0 && walk_check(cpu, &w, idx, ACC_READ) != 0)
-		e->rtag = TLB_NOTAG;
-	(void)old_w;
-	e->addend = (uintptr_t)t.hva - la;
-	e->gpa = (w.gpa & PAGE_MASK4) | (w.page > 4096 ? TLB_LARGE : 0);
+		tlb->nw[n] = ntag;
+	if (acc == ACC_WRITE && old_r != ntag && w.levels != 0 && walk_check(cpu, &w, idx, ACC_READ) != 0)
+		tlb->nr[n] = TLB_NOTAG(n);
+	tlb->add[n] = (uintptr_t)t.hva - la;
+	tlb->gpa[n] = (w.gpa & PAGE_MASK4) | (w.page > 4096 ? TLB_LARGE : 0);
 	cpu->tlb_used[idx] = 1;
 	return t;
+}
+
+bool
+soft_tlb_fill(struct soft_cpu *cpu, uint64_t la, unsigned size, bool write)
+{
+	unsigned idx = mmu_index(cpu), n = TLB_INDEX(la);
+	int acc = write ? ACC_WRITE : ACC_READ;
+	struct walk w;
+	if ((la & 0xfff) + size > 0x1000 || (soft_long_mode(cpu) && !soft_canonical(cpu, la)))
+		return false;
+	walk_tables(cpu, la, &w);
+	if (walk_check(cpu, &w, idx, acc))
+		return false;
+	resolve(cpu, la, idx, acc);
+	return TLB_HIT(write ? cpu->dtlb->nw[n] : cpu->dtlb->nr[n], la);
 }
 
 static uint64_t
@@ -669,16 +693,17 @@ soft_probe_aligned(struct soft_cpu *cpu, uint64_t la, unsigned size, bool write)
 uint8_t *
 soft_direct(struct soft_cpu *cpu, uint64_t la, bool write)
 {
-	struct soft_tlb_entry *e = &cpu->dtlb[(la >> 12) & (TLB_SIZE - 1)];
-	uint64_t page = la & PAGE_MASK4;
-	if ((write ? e->wtag : e->rtag) != page) {
+	struct soft_tlb *t = cpu->dtlb;
+	uint64_t ntag = 0 - (la & PAGE_MASK4);
+	unsigned n = TLB_INDEX(la);
+	if ((write ? t->nw[n] : t->nr[n]) != ntag) {
 		if (cpu->ac_on)
 			return NULL;
 		resolve(cpu, la, mmu_index(cpu), write ? ACC_WRITE : ACC_READ);
-		if ((write ? e->wtag : e->rtag) != page)
+		if ((write ? t->nw[n] : t->nr[n]) != ntag)
 			return NULL;
 	}
-	return (uint8_t *)(la + e->addend);
+	return (uint8_t *)(la + t->add[n]);
 }
 
 /* ---- read-modify-write ---- */

@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include "base/log.h"
 #include "engine/soft/cpu.h"
+#include "engine/soft/jit.h"
 
 enum msr_rule {
 	MSR_PLAIN,     /* any value */
@@ -125,6 +126,7 @@ board_msr(uint32_t msr)
 static void
 unknown(struct soft_cpu *cpu, uint32_t msr, bool write, uint64_t v)
 {
+	soft_vec_sync(cpu);
 	if (write)
 		log_guest("vcpu %u: wrmsr of unknown MSR %#x, value %#llx", cpu->id, msr,
 			  (unsigned long long)v);

@@ -56,7 +56,7 @@ soft_pmu_sync(struct soft_cpu *cpu)
 	uint64_t ring = cpu->cpl == 3 ? CTL_USER : CTL_OS;
 	const struct soft_block *b = cpu->cur_block;
 
-	if (cpu->cur != NULL && cpu->cur >= b->insn && cpu->cur < b->insn + b->count) {
+	if (cpu->cur != NULL && b != NULL && cpu->cur >= b->insn && cpu->cur < b->insn + b->count) {
 		icount -= b->count - (uint64_t)(cpu->cur - b->insn);
 		branches -= b->branches;
 	}
@@ -77,6 +77,7 @@ soft_pmu_changed(struct soft_cpu *cpu)
 	cpu->pmu_on = 0;
 	for (unsigned n = 0; n < COUNTERS && has_counters(cpu); n++)
 		cpu->pmu_on |= (cpu->st.msr.perf_ctl[n] & CTL_ENABLE) != 0;
+	soft_attn_set(cpu, ATTN_LEAVE); /* out of translated code, which does not count */
 }
 
 uint64_t

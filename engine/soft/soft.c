@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include "base/log.h"
 #include "base/vmclock.h"
+#include "engine/soft/code.h"
+#include "engine/soft/jit.h"
 #include "engine/soft/ops.h"
 #include "engine/soft/soft.h"
 
@@ -25,6 +27,7 @@ soft_unsupported(struct soft_cpu *cpu, const char *fmt, ...)
 	va_list ap;
 	char text[140];
 	uint64_t rip = cpu->cur != NULL ? soft_insn_rip(cpu, cpu->cur) : cpu->rip;
+	soft_vec_sync(cpu);
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
@@ -88,6 +91,7 @@ soft_io(struct soft_cpu *cpu, enum io_kind kind, uint64_t addr, unsigned size, u
 		    cpu->iolog_pos; /* another vCPU changed what this instruction reads: go on from here */
 	}
 	if (cpu->iolog_n == IOLOG_MAX) {
+		soft_vec_sync(cpu);
 		log_guest("vcpu %u: one instruction with over %u device accesses", cpu->id, IOLOG_MAX);
 		*fault = false;
 		return ~0ull;
@@ -321,8 +325,8 @@ check_breakpoints(struct soft_cpu *cpu)
 	longjmp(cpu->jb, LEAVE_EXC);
 }
 
-static void
-run_single(struct soft_cpu *cpu)
+void
+soft_run_single(struct soft_cpu *cpu)
 {
 	bool tf = cpu->rflags & FL_TF;
 	uint8_t shadow = cpu->shadow;
@@ -384,10 +388,13 @@ run_guest(struct soft_cpu *cpu)
 			if (between_blocks(cpu))
 				return;
 			if (atomic_load(&cpu->attn) & ATTN_STEP) {
-				run_single(cpu);
+				if (!cpu->jit_one || !soft_jit_one(cpu))
+					soft_run_single(cpu);
 				continue;
 			}
 		}
+		if (cpu->jit_on && !cpu->pmu_on && soft_jit_run(cpu))
+			continue;
 		const struct soft_insn *i = soft_goto(cpu, cpu->rip);
 		while (i != NULL)
 			i = i->fn(cpu, i);
@@ -410,6 +417,7 @@ soft_run(struct engine_vcpu *v, struct vm_exit *x)
 	cpu->tsc_base = vm_clock_tsc_offset(cpu->vm->clock); /* changes only while the clock stands still */
 	atomic_store(&cpu->running, 1);
 	run_guest(cpu);
+	soft_vec_sync(cpu);
 	atomic_store(&cpu->running, 0);
 }
 
@@ -424,6 +432,16 @@ soft_vcpu_step(struct engine_vcpu *v, uint64_t max_insns, struct vm_exit *x)
 	cpu->step_limited = false;
 	soft_attn_set(cpu, ATTN_LEAVE);
 	return x->kind == VM_EXIT_INTR && cpu->step_left == 0 ? 0 : 1;
+}
+
+int
+soft_vcpu_step_translated(struct engine_vcpu *v, uint64_t max_insns, struct vm_exit *x)
+{
+	struct soft_cpu *cpu = cpu_of(v);
+	cpu->jit_one = cpu->jit_on;
+	int r = soft_vcpu_step(v, max_insns, x);
+	cpu->jit_one = 0;
+	return r;
 }
 
 /* ---- engine_ops ---- */
@@ -470,6 +488,13 @@ soft_vm_create(const struct engine_vm_cfg *cfg, struct err *err)
 	vm->cpus = calloc(cfg->maxcpus, sizeof(struct soft_cpu *));
 	vm->code = soft_code_create(cfg->mem, err);
 	vm->stubs = vm->code != NULL ? soft_stub_pool_create(err) : NULL;
+	if (vm->stubs != NULL && cfg->soft_code_cache != 0 && __builtin_cpu_supports("bmi2")) {
+		vm->code->jit = soft_jit_create(cfg->soft_code_cache, err);
+		if (vm->code->jit == NULL) {
+			soft_vm_destroy((struct engine_vm *)(void *)vm);
+			return NULL;
+		}
+	}
 	if (vm->cpus == NULL || vm->code == NULL || vm->stubs == NULL) {
 		if (err->code == 0)
 			err_set(err, ENOMEM, "soft engine: no memory");
@@ -546,6 +571,13 @@ soft_vcpu_create(struct engine_vm *evm, unsigned id, const struct x86_cpuid *cpu
 	cpu->apic_on = 1;
 	put_le32(cpu->fximage + 24, 0x1f80);
 	derive_allowed(cpu);
+	if (soft_jit_vcpu_init(cpu, err) != 0) {
+		soft_jit_vcpu_fini(cpu);
+		free(cpu->step_block);
+		free(cpu->cpuid);
+		free(cpu);
+		return NULL;
+	}
 	for (unsigned n = 0; n < MMU_COUNT; n++)
 		cpu->tlb_used[n] = 1;
 	vm->cpus[id] = cpu;
@@ -566,6 +598,7 @@ soft_vcpu_destroy(struct engine_vcpu *v)
 	cpu->vm->cpus[cpu->id] = NULL;
 	for (unsigned n = 0; n < ARRAY_LEN(cpu->straddle); n++)
 		free(cpu->straddle[n]);
+	soft_jit_vcpu_fini(cpu);
 	free(cpu->step_block);
 	free(cpu->cpuid);
 	free(cpu);
@@ -685,6 +718,14 @@ soft_stats(struct engine_vcpu *v, void (*fn)(void *arg, const char *name, uint64
 	    {"block lookups", cpu->ctr.block_lookup},
 	    {"TLB misses", cpu->ctr.tlb_miss},
 	    {"TLB flushes", cpu->ctr.tlb_flush},
+	    {"units translated", cpu->ctr.jit_units},
+	    {"instructions translated", cpu->ctr.jit_insns},
+	    {"of these by the interpreter", cpu->ctr.jit_interp_made},
+	    {"unit lookups", cpu->ctr.jit_lookup},
+	    {"exits chained", cpu->ctr.jit_chain},
+	    {"calls of the interpreter", cpu->ctr.jit_interp},
+	    {"single steps from units", cpu->ctr.jit_step},
+	    {"slow accesses from units", cpu->ctr.jit_slow},
 	    {"writes to code", cpu->ctr.smc},
 	    {"stub calls", cpu->ctr.stub_calls},
 	    {"exceptions", cpu->ctr.exceptions},
