@@ -62,6 +62,15 @@ struct vm_exit {
 	} u;
 };
 
+/* One record an instruction of one vCPU into a file (doc/debugging.md). */
+struct engine_trace {
+	const char *path; /* NULL: none */
+	bool binary;
+	bool translated; /* by translations of single instructions, where there are any */
+	unsigned vcpu;
+	uint64_t start, count; /* instructions left out first; at most so many then, 0: all */
+};
+
 struct engine_vm_cfg {
 	struct gpmap *mem;
 	struct vm_clock *clock;
@@ -69,7 +78,7 @@ struct engine_vm_cfg {
 	bool strict_msr; /* unknown MSR: #GP; else reads 0, writes dropped */
 	bool pmu;	 /* performance counters count */
 	bool vmware_backdoors;
-	const char *trace;	  /* debug.trace file, or NULL */
+	struct engine_trace trace;
 	uint64_t soft_code_cache; /* bytes for translated code; 0: the soft engine interprets */
 };
 

@@ -193,7 +193,12 @@ machine_board_cfg(const struct config *c, struct board_cfg *b, struct err *err)
 	    .rtc_localtime = config_bool(c, "rtc.use_localtime"),
 	    .uuid = config_get(c, "uuid"),
 	    .soft_code_cache = config_bool(c, "soft.translate") ? config_uint(c, "soft.code_cache") : 0,
-	    .trace = config_get(c, "debug.trace"),
+	    .trace = {.path = config_get(c, "debug.trace"),
+		      .binary = strcmp(config_get(c, "debug.trace_format"), "binary") == 0,
+		      .translated = config_bool(c, "debug.trace_translated"),
+		      .vcpu = (unsigned)config_uint(c, "debug.trace_vcpu"),
+		      .start = config_uint(c, "debug.trace_start"),
+		      .count = config_uint(c, "debug.trace_count")},
 	    .stats = config_bool(c, "debug.stats"),
 	};
 	if (b->name == NULL)

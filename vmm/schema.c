@@ -95,7 +95,13 @@ const struct config_key config_schema[] = {
 
 	{ .name = "log.level", .type = CONFIG_CHOICE, .def = "warn", .choices = "error|warn|info|debug",
 	  .help = "what is logged on standard error; info adds what the guest does wrong" },
-	{ .name = "debug.trace", .type = CONFIG_PATH, .only = "", .help = "a line an instruction into a file" },
+	{ .name = "debug.trace", .type = CONFIG_PATH, .help = "a record an instruction of one virtual CPU into this file" },
+	{ .name = "debug.trace_format", .type = CONFIG_CHOICE, .def = "text", .choices = "text|binary", .help = "lines, or a compact form" },
+	{ .name = "debug.trace_vcpu", .type = CONFIG_INT, .def = "0", .max = 1023, .help = "the virtual CPU that is traced" },
+	{ .name = "debug.trace_start", .type = CONFIG_INT, .def = "0", .max = INT64_MAX, .help = "instructions that are left out first" },
+	{ .name = "debug.trace_count", .type = CONFIG_INT, .def = "0", .max = INT64_MAX, .help = "how many are traced then; 0: all" },
+	{ .name = "debug.trace_translated", .type = CONFIG_BOOL, .def = "false",
+	  .help = "each instruction by a translation of its own, where the translator has one" },
 	{ .name = "debug.stats", .type = CONFIG_BOOL, .def = "false", .help = "print counters when the VM ends" },
 	{ .name = "config.dump", .type = CONFIG_BOOL, .def = "false", .help = "print the resolved tree and exit" },
 };

@@ -155,6 +155,8 @@ void
 soft_code_written(struct soft_vm *vm, struct soft_cpu *cpu, uint64_t gpa, uint64_t len)
 {
 	struct soft_code *c = vm->code;
+	if (cpu != NULL && UNLIKELY(cpu->trace != NULL))
+		soft_trace_write(cpu, gpa, len);
 	for (uint64_t page = gpa & PAGE_MASK4; page < gpa + len; page += 0x1000) {
 		uint64_t n = page_number(c, page);
 		if (!atomic_load(&c->marked[n]))

@@ -242,6 +242,7 @@ struct soft_cpu {
 	uint64_t tsc_offset; /* guest TSC = host TSC + vm offset + this */
 	unsigned pauses;
 	uint64_t pmu_icount, pmu_branches; /* when the counters were brought up to date (pmu.c) */
+	struct soft_trace *trace;	   /* NULL: none (trace.c) */
 	uint8_t pmu_on;			   /* one is enabled */
 
 	jmp_buf jb;
@@ -548,6 +549,13 @@ soft_leave_after(struct soft_cpu *cpu, const struct soft_insn *i)
 	return NULL;
 }
 
+/* ---- traces (trace.c): called while cpu->trace is set ---- */
+LH_MUST_CHECK struct soft_trace *soft_trace_create(const struct engine_trace *t, struct err *err);
+void soft_trace_close(struct soft_cpu *cpu);
+void soft_trace_step(struct soft_cpu *cpu);				 /* an instruction begins */
+void soft_trace_event(struct soft_cpu *cpu);				 /* exc_* is delivered */
+void soft_trace_write(struct soft_cpu *cpu, uint64_t gpa, uint64_t len); /* RAM was written */
+
 /* ---- counters, backdoors (pmu.c) ---- */
 /* Count up to the instruction that runs, which is not counted yet. */
 void soft_pmu_sync(struct soft_cpu *cpu);
@@ -628,6 +636,7 @@ struct soft_vm {
 	unsigned maxcpus;
 	_Atomic unsigned ncpus;
 	bool strict_msr, pmu, vmware_backdoors;
+	struct engine_trace trace;
 	bool tsc_is_host;
 };
 

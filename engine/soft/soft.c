@@ -172,6 +172,8 @@ begin_delivery(struct soft_cpu *cpu, uint64_t ret)
 	bool soft_or_ext = cpu->exc_kind != EXCK_FAULT && cpu->exc_kind != EXCK_TRAP;
 	cpu->delivering_vec = soft_or_ext ? BENIGN : cpu->exc_vec;
 	cpu->deliver_ret = ret;
+	if (UNLIKELY(cpu->trace != NULL))
+		soft_trace_event(cpu);
 	deliver(cpu);
 }
 
@@ -228,7 +230,7 @@ static bool
 must_step(const struct soft_cpu *cpu)
 {
 	return (cpu->rflags & (FL_TF | FL_RF)) || cpu->shadow || cpu->iolog_n != 0 ||
-	       (cpu->st.dr[7] & 0xff) || cpu->step_limited;
+	       (cpu->st.dr[7] & 0xff) || cpu->step_limited || cpu->trace != NULL;
 }
 
 static bool
@@ -388,6 +390,8 @@ run_guest(struct soft_cpu *cpu)
 			if (between_blocks(cpu))
 				return;
 			if (atomic_load(&cpu->attn) & ATTN_STEP) {
+				if (UNLIKELY(cpu->trace != NULL))
+					soft_trace_step(cpu);
 				if (!cpu->jit_one || !soft_jit_one(cpu))
 					soft_run_single(cpu);
 				continue;
@@ -484,6 +488,7 @@ soft_vm_create(const struct engine_vm_cfg *cfg, struct err *err)
 	vm->maxcpus = cfg->maxcpus;
 	vm->strict_msr = cfg->strict_msr;
 	vm->pmu = cfg->pmu;
+	vm->trace = cfg->trace;
 	vm->vmware_backdoors = cfg->vmware_backdoors;
 	vm->cpus = calloc(cfg->maxcpus, sizeof(struct soft_cpu *));
 	vm->code = soft_code_create(cfg->mem, err);
@@ -538,6 +543,8 @@ derive_allowed(struct soft_cpu *cpu)
 	cpu->phys_mask = (1ull << phys) - 1;
 }
 
+static void soft_vcpu_destroy(struct engine_vcpu *v);
+
 static struct engine_vcpu *
 soft_vcpu_create(struct engine_vm *evm, unsigned id, const struct x86_cpuid *cpuid, struct err *err)
 {
@@ -586,7 +593,14 @@ soft_vcpu_create(struct engine_vm *evm, unsigned id, const struct x86_cpuid *cpu
 	struct x86_state s;
 	x86_state_reset(&s);
 	engine_soft.set_state((struct engine_vcpu *)(void *)cpu, X86_STATE_ALL, &s, err);
-	return (struct engine_vcpu *)(void *)cpu;
+	if (vm->trace.path == NULL || vm->trace.vcpu != id)
+		return (struct engine_vcpu *)(void *)cpu;
+	cpu->trace = soft_trace_create(&vm->trace, err);
+	cpu->jit_one = cpu->jit_on && vm->trace.translated;
+	if (cpu->trace != NULL)
+		return (struct engine_vcpu *)(void *)cpu;
+	soft_vcpu_destroy((struct engine_vcpu *)(void *)cpu);
+	return NULL;
 }
 
 static void
@@ -595,6 +609,7 @@ soft_vcpu_destroy(struct engine_vcpu *v)
 	struct soft_cpu *cpu = cpu_of(v);
 	if (cpu == NULL)
 		return;
+	soft_trace_close(cpu);
 	cpu->vm->cpus[cpu->id] = NULL;
 	for (unsigned n = 0; n < ARRAY_LEN(cpu->straddle); n++)
 		free(cpu->straddle[n]);
