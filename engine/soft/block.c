@@ -155,6 +155,8 @@ void
 soft_code_written(struct soft_vm *vm, struct soft_cpu *cpu, uint64_t gpa, uint64_t len)
 {
 	struct soft_code *c = vm->code;
+	if (cpu != NULL && UNLIKELY(cpu->trace != NULL))
+		soft_trace_write(cpu, gpa, len);
 	for (uint64_t page = gpa & PAGE_MASK4; page < gpa + len; page += 0x1000) {
 		uint64_t n = page_number(c, page);
 		if (!atomic_load(&c->marked[n]))
@@ -253,6 +255,7 @@ static void
 drop_stubs(struct soft_vm *vm, unsigned ncpus)
 {
 	for (unsigned k = 0; k < ncpus; k++) {
+		vm->cpus[k]->cur_block = NULL;
 		for (unsigned i = 0; i < ARRAY_LEN(vm->cpus[k]->single); i++) {
 			free(vm->cpus[k]->single[i]);
 			vm->cpus[k]->single[i] = NULL;
@@ -381,6 +384,7 @@ insert_block(struct soft_cpu *cpu, uint64_t page_n, uint32_t seq, uint64_t gpa, 
 	b->mode = cpu->mode;
 	b->bytes = (uint16_t)bytes;
 	b->count = (uint16_t)count;
+	b->branches = (insns[count - 1].flags & IF_BRANCH) != 0;
 	b->valid = 1;
 	memcpy(b->insn, insns, (count + 1) * sizeof(struct soft_insn));
 	b->page_next = p->blocks;
@@ -452,6 +456,7 @@ decode_single(struct soft_cpu *cpu, uint64_t rip, struct soft_block *b)
 		soft_ud(cpu);
 	check_fetch_limit(cpu, rip, b->insn[0].len);
 	b->count = 1;
+	b->branches = (b->insn[0].flags & IF_BRANCH) != 0;
 	b->bytes = b->insn[0].len;
 	b->valid = 1;
 	b->mode = cpu->mode;
@@ -551,6 +556,7 @@ enter_block(struct soft_cpu *cpu, struct soft_block *b, uint64_t rip)
 {
 	cpu->gpr[REG_RIPBASE] = rip;
 	cpu->icount += b->count;
+	cpu->branches += b->branches;
 	cpu->cur_block = b;
 	ENTER(cpu, b);
 }
@@ -613,5 +619,6 @@ soft_goto_link(struct soft_cpu *cpu, const struct soft_insn *i, uint64_t rip, in
 OP(op_stale)
 {
 	cpu->rip = soft_insn_rip(cpu, i);
+	soft_uncount(cpu, i, 0);
 	return NULL;
 }

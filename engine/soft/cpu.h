@@ -52,6 +52,7 @@ enum {
 	IF_STK16 = 1 << 7,
 	IF_SEGOVR = 1 << 8, /* an explicit segment prefix */
 	IF_VEXW = 1 << 9,
+	IF_BRANCH = 1 << 10, /* transfers control: only a block's last */
 };
 
 struct soft_insn {
@@ -98,6 +99,7 @@ struct soft_block {
 	_Atomic uint32_t valid;
 	uint32_t mode;
 	uint16_t bytes, count;
+	uint32_t branches;	 /* 1: the last instruction is one */
 	struct soft_insn insn[]; /* count, then one that ends the block when the last is no branch */
 };
 
@@ -184,9 +186,9 @@ struct soft_cpu {
 	const struct soft_insn *cur; /* for precise faults */
 	struct soft_block *cur_block;
 	uint64_t seg_base[8];
-	uint64_t rip;	 /* valid between blocks */
-	uint64_t rflags; /* without the arithmetic flags */
-	uint64_t icount; /* instructions begun, by whole blocks */
+	uint64_t rip;		   /* valid between blocks */
+	uint64_t rflags;	   /* without the arithmetic flags */
+	uint64_t icount, branches; /* begun, by whole blocks; soft_uncount() takes back what was not */
 	uint32_t mode, jc_gen;
 	uint32_t jc_gen_local; /* counts flushes that kept global pages */
 	uint8_t rmw_pending;   /* soft_rmw() gave a stand-in or a code page */
@@ -245,6 +247,9 @@ struct soft_cpu {
 	uint8_t apic_on;     /* IA32_APIC_BASE.EN as last written */
 	uint64_t tsc_offset; /* guest TSC = host TSC + vm offset + this */
 	unsigned pauses;
+	uint64_t pmu_icount, pmu_branches; /* when the counters were brought up to date (pmu.c) */
+	struct soft_trace *trace;	   /* NULL: none (trace.c) */
+	uint8_t pmu_on;			   /* one is enabled */
 
 	jmp_buf jb;
 	void *stub_rsp; /* host stack pointer while a stub runs */
@@ -534,13 +539,44 @@ void soft_update_mode(struct soft_cpu *cpu); /* CS, SS, CR0, EFER, VM changed */
 #define ENTER(cpu, b) return (b)->insn[0].fn((cpu), (b)->insn)
 #endif
 
+/* The block is left at instruction i, `done` (0 or 1) of which has ended: what follows was counted too early.
+ */
+static inline void
+soft_uncount(struct soft_cpu *cpu, const struct soft_insn *i, unsigned done)
+{
+	const struct soft_block *b = cpu->cur_block;
+	if (b == NULL || i < b->insn || i + done >= b->insn + b->count) /* translated code does not count */
+		return;
+	cpu->icount -= (uint64_t)(b->insn + b->count - i) - done;
+	cpu->branches -= b->branches;
+}
+
 /* After an instruction that may have overwritten its own block, opened an interrupt, changed a mode... */
 static inline const struct soft_insn *
 soft_leave_after(struct soft_cpu *cpu, const struct soft_insn *i)
 {
 	cpu->rip = soft_next_rip(cpu, i);
+	soft_uncount(cpu, i, 1);
 	return NULL;
 }
+
+/* ---- traces (trace.c): called while cpu->trace is set ---- */
+LH_MUST_CHECK struct soft_trace *soft_trace_create(const struct engine_trace *t, struct err *err);
+void soft_trace_close(struct soft_cpu *cpu);
+void soft_trace_step(struct soft_cpu *cpu);				 /* an instruction begins */
+void soft_trace_event(struct soft_cpu *cpu);				 /* exc_* is delivered */
+void soft_trace_write(struct soft_cpu *cpu, uint64_t gpa, uint64_t len); /* RAM was written */
+
+/* ---- counters, backdoors (pmu.c) ---- */
+/* Count up to the instruction that runs, which is not counted yet. */
+void soft_pmu_sync(struct soft_cpu *cpu);
+void soft_pmu_changed(struct soft_cpu *cpu);		   /* the controls in st.msr were written */
+uint64_t soft_pmu_rdmsr(struct soft_cpu *cpu, unsigned n); /* MSR 0xc0010000 + n, n < 8 */
+void soft_pmu_wrmsr(struct soft_cpu *cpu, unsigned n, uint64_t v);
+uint64_t soft_rdpmc(struct soft_cpu *cpu, uint32_t index);
+bool soft_vmware_port(const struct soft_cpu *cpu, uint16_t port, unsigned size);
+/* The call through that port, answered in registers. False: the port is read as any other. */
+bool soft_vmware_call(struct soft_cpu *cpu);
 
 /* ---- decode.c ---- */
 /* Decode one instruction of at most `avail` bytes. False: not enough bytes (needs the next page). */
@@ -610,7 +646,8 @@ struct soft_vm {
 	struct soft_cpu **cpus;
 	unsigned maxcpus;
 	_Atomic unsigned ncpus;
-	bool strict_msr;
+	bool strict_msr, pmu, vmware_backdoors;
+	struct engine_trace trace;
 	bool tsc_is_host;
 };
 

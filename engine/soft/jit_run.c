@@ -334,6 +334,7 @@ bool
 soft_jit_interp(struct soft_cpu *cpu, const struct soft_insn *i)
 {
 	const struct soft_insn *r, *behind = i + 1;
+	bool closed = (cpu->rflags & FL_IF) == 0;
 	cpu->gpr[REG_RIPBASE] = cpu->jit_pagebase;
 	r = i->fn(cpu, i);
 	while (r != NULL && r != behind)
@@ -343,8 +344,13 @@ soft_jit_interp(struct soft_cpu *cpu, const struct soft_insn *i)
 		return false;
 	cpu->rip = (cpu->jit_pagebase + behind->off) & cpu->ip_mask;
 	const struct jit_unit *u = behind->aux.p;
-	return u->valid && atomic_load_explicit(&cpu->attn, memory_order_relaxed) == 0 && cpu->shadow == 0 &&
-	       mode_now(cpu) == u->mode && cpu->jc_gen == cpu->jit_gen[cpu->jit_mmu];
+	if (u->valid && atomic_load_explicit(&cpu->attn, memory_order_relaxed) == 0 && cpu->shadow == 0 &&
+	    mode_now(cpu) == u->mode && cpu->jc_gen == cpu->jit_gen[cpu->jit_mmu])
+		return true;
+	/* Somebody came after op_sti() looked: it is left between STI and what STI still shields. */
+	if (closed && i->fn == op_sti && (cpu->rflags & FL_IF))
+		cpu->shadow = SHADOW_STI;
+	return false;
 }
 
 /* Make an access possible. False: the interpreter must do the instruction, cpu->rip is set. */

@@ -431,7 +431,7 @@ resolve(struct soft_cpu *cpu, uint64_t la, unsigned idx, int acc)
 		return t;
 	t.hva = r->hva + (w.gpa - r->gpa);
 	t.rom = r->kind != GM_RAM;
-	t.code = soft_code_page(cpu->vm, w.gpa);
+	t.code = cpu->trace != NULL || soft_code_page(cpu->vm, w.gpa); /* a trace sees every write */
 	if (UNLIKELY(cpu->st.dr[7] & 0xff) && watched_page(cpu, la))
 		return t;
 	uint64_t old_r = tlb->nr[n];
