@@ -596,8 +596,12 @@ store_idx(struct soft_cpu *cpu, uint64_t la, const uint8_t *buf, unsigned len, u
 		t = resolve(cpu, la, idx, ACC_WRITE);
 	}
 	watch_check(cpu, la, len, true);
+	/* A device first: the instruction runs again when it has answered, and must find RAM as it was. */
+	bool second_first = first < len && t2.hva == NULL && t.hva != NULL;
+	if (second_first)
+		write_target(cpu, &t2, buf + first, len - first);
 	write_target(cpu, &t, buf, first);
-	if (first < len)
+	if (first < len && !second_first)
 		write_target(cpu, &t2, buf + first, len - first);
 }
 
