@@ -66,6 +66,9 @@ def main():
     t = tap.Tap()
     for engine in sys.argv[4:] or engines:
         t.case(f"{name} on {engine}", run, engine, cpus, memory, keys, image, expected)
+        if engine == "soft":
+            t.case(f"{name} on soft, interpreted", run, engine, cpus, memory, [*keys, "soft.translate=false"], image,
+                   expected)
     t.done()
 
 
