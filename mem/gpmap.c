@@ -2,6 +2,8 @@
 /* Memory objects on memfd, and the guest-physical map: a sorted array that changes only while no vCPU runs.
  */
 #define _GNU_SOURCE
+/* gpmap_find() is called where the guest's vector registers are live (engine/soft/jit_run.c). */
+#pragma GCC target("general-regs-only")
 #include "mem/gpmap.h"
 #include <errno.h>
 #include <stdlib.h>

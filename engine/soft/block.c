@@ -17,29 +17,13 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include "engine/soft/code.h"
+#include "engine/soft/jit.h"
 #include "engine/soft/ops.h"
 
 #define HASH_BITS    17
 #define ARENA_BYTES  (192 * MIB) /* address space; touched as it is used */
 #define QUIET_WRITES 64		 /* writes beside the code of a page until the page is given back to data */
-
-struct code_page {
-	struct soft_block *blocks;
-	uint32_t seq;	      /* counts writes: a decoder compares it */
-	uint16_t near_writes; /* that hit no block */
-};
-
-struct soft_code {
-	struct gpmap *mem;
-	pthread_mutex_t lock;
-	_Atomic uint8_t *marked;  /* one byte a RAM page: has blocks */
-	struct code_page **pages; /* made when first marked */
-	uint64_t npages;
-	_Atomic(struct soft_block *) *hash;
-	uint8_t *arena;
-	size_t arena_used;
-	_Atomic unsigned flusher; /* vCPU number + 1 of the one that flushes */
-};
 
 struct soft_code *
 soft_code_create(struct gpmap *mem, struct err *err)
@@ -72,6 +56,7 @@ soft_code_destroy(struct soft_code *c)
 		return;
 	for (uint64_t n = 0; c->pages != NULL && n < c->npages; n++)
 		free(c->pages[n]);
+	soft_jit_destroy(c->jit);
 	free((void *)c->marked);
 	free(c->pages);
 	free((void *)c->hash);
@@ -102,8 +87,8 @@ hash_of(uint64_t gpa, uint32_t mode)
 	return (unsigned)(h >> (64 - HASH_BITS));
 }
 
-static void
-code_lock(struct soft_code *c, struct soft_cpu *cpu)
+void
+soft_code_lock(struct soft_code *c, struct soft_cpu *cpu)
 {
 	if (cpu == NULL) {
 		pthread_mutex_lock(&c->lock);
@@ -121,17 +106,17 @@ soft_safepoint(struct soft_cpu *cpu)
 {
 	uint32_t a = atomic_load(&cpu->attn);
 	if (a & ATTN_WPROT) {
-		soft_tlb_wprotect(cpu);
+		soft_tlb_wprotect(cpu, TLB_ALL);
 		atomic_fetch_and(&cpu->attn, ~(uint32_t)ATTN_WPROT);
 	}
 }
 
 /* Take direct writes to freshly marked pages away from all other vCPUs, and wait until they have noticed. */
 static void
-shoot_down_writes(struct soft_vm *vm, struct soft_cpu *self)
+shoot_down_writes(struct soft_vm *vm, struct soft_cpu *self, uint64_t gpa)
 {
 	unsigned n = atomic_load(&vm->ncpus);
-	soft_tlb_wprotect(self);
+	soft_tlb_wprotect(self, gpa);
 	for (unsigned k = 0; k < n; k++) {
 		if (vm->cpus[k] != self)
 			soft_attn_set(vm->cpus[k], ATTN_WPROT);
@@ -170,11 +155,13 @@ void
 soft_code_written(struct soft_vm *vm, struct soft_cpu *cpu, uint64_t gpa, uint64_t len)
 {
 	struct soft_code *c = vm->code;
+	if (cpu != NULL && UNLIKELY(cpu->trace != NULL))
+		soft_trace_write(cpu, gpa, len);
 	for (uint64_t page = gpa & PAGE_MASK4; page < gpa + len; page += 0x1000) {
 		uint64_t n = page_number(c, page);
 		if (!atomic_load(&c->marked[n]))
 			continue;
-		code_lock(c, cpu);
+		soft_code_lock(c, cpu);
 		struct code_page *p = c->pages[n];
 		struct soft_block **link = &p->blocks, *b;
 		bool hit = false;
@@ -188,6 +175,7 @@ soft_code_written(struct soft_vm *vm, struct soft_cpu *cpu, uint64_t gpa, uint64
 				link = &b->page_next;
 			}
 		}
+		hit |= soft_jit_written(c->jit, p, gpa, len);
 		if (hit) {
 			if (cpu != NULL)
 				cpu->ctr.smc++;
@@ -195,8 +183,9 @@ soft_code_written(struct soft_vm *vm, struct soft_cpu *cpu, uint64_t gpa, uint64
 			for (b = p->blocks; b != NULL; b = b->page_next)
 				drop_block(c, b);
 			p->blocks = NULL;
+			soft_jit_drop_page(c->jit, p);
 		}
-		if (p->blocks == NULL) {
+		if (p->blocks == NULL && p->units == NULL) {
 			p->near_writes = 0;
 			atomic_store(&c->marked[n], 0);
 		}
@@ -207,23 +196,40 @@ soft_code_written(struct soft_vm *vm, struct soft_cpu *cpu, uint64_t gpa, uint64
 /* ---- making ---- */
 
 /* Mark the page and give the write count to compare with when the block goes in. */
-static uint32_t
-page_open(struct soft_cpu *cpu, uint64_t n)
+uint64_t
+soft_code_open(struct soft_cpu *cpu, uint64_t gpa, uint32_t *seq)
 {
 	struct soft_code *c = cpu->vm->code;
-	uint32_t seq;
+	uint64_t n = page_number(c, gpa);
 	bool fresh;
-	code_lock(c, cpu);
+	soft_code_lock(c, cpu);
 	if (c->pages[n] == NULL)
 		c->pages[n] = calloc(1, sizeof(struct code_page));
 	LH_ASSERT(c->pages[n] != NULL);
 	fresh = !atomic_load(&c->marked[n]);
 	atomic_store(&c->marked[n], 1);
-	seq = c->pages[n]->seq;
+	*seq = c->pages[n]->seq;
 	pthread_mutex_unlock(&c->lock);
 	if (fresh)
-		shoot_down_writes(cpu->vm, cpu);
-	return seq;
+		shoot_down_writes(cpu->vm, cpu, gpa & PAGE_MASK4);
+	return n;
+}
+
+void *
+soft_code_alloc(struct soft_code *c, size_t bytes)
+{
+	bytes = align_up(bytes, 16);
+	if (c->arena_used + bytes > ARENA_BYTES)
+		return NULL;
+	c->arena_used += bytes;
+	return c->arena + c->arena_used - bytes;
+}
+
+void
+soft_code_want_flush(struct soft_cpu *cpu)
+{
+	cpu->want_flush = 1;
+	longjmp(cpu->jb, LEAVE_BLOCK); /* cpu->rip is set: look it up again after the flush */
 }
 
 /* Forget every block. The caller is alone: all other vCPUs stand between blocks. */
@@ -233,6 +239,7 @@ flush_all(struct soft_code *c)
 	for (uint64_t n = 0; n < c->npages; n++) {
 		if (atomic_load_explicit(&c->marked[n], memory_order_relaxed)) {
 			c->pages[n]->blocks = NULL;
+			c->pages[n]->units = NULL;
 			c->pages[n]->seq++;
 			atomic_store(&c->marked[n], 0);
 		}
@@ -240,16 +247,18 @@ flush_all(struct soft_code *c)
 	memset((void *)c->hash, 0, sizeof(*c->hash) << HASH_BITS);
 	madvise(c->arena, c->arena_used, MADV_DONTNEED);
 	c->arena_used = 0;
+	soft_jit_flush(c->jit);
 }
 
-/* No decoded instruction may name a stub any more: blocks are gone, and so must be those that cross pages. */
+/* No decoded instruction may name a stub any more: blocks are gone, and so must be single ones. */
 static void
 drop_stubs(struct soft_vm *vm, unsigned ncpus)
 {
 	for (unsigned k = 0; k < ncpus; k++) {
-		for (unsigned i = 0; i < ARRAY_LEN(vm->cpus[k]->straddle); i++) {
-			free(vm->cpus[k]->straddle[i]);
-			vm->cpus[k]->straddle[i] = NULL;
+		vm->cpus[k]->cur_block = NULL;
+		for (unsigned i = 0; i < ARRAY_LEN(vm->cpus[k]->single); i++) {
+			free(vm->cpus[k]->single[i]);
+			vm->cpus[k]->single[i] = NULL;
 		}
 	}
 	soft_stub_reset(vm->stubs);
@@ -279,7 +288,7 @@ soft_code_flush(struct soft_cpu *self)
 		}
 	}
 	pthread_mutex_lock(&c->lock);
-	if (c->arena_used > ARENA_BYTES / 2 || soft_stub_full(vm->stubs)) {
+	if (c->arena_used > ARENA_BYTES / 2 || soft_stub_full(vm->stubs) || soft_jit_full(c->jit)) {
 		flush_all(c);
 		if (soft_stub_full(vm->stubs))
 			drop_stubs(vm, n);
@@ -357,26 +366,25 @@ insert_block(struct soft_cpu *cpu, uint64_t page_n, uint32_t seq, uint64_t gpa, 
 	struct soft_block *b = NULL;
 	size_t need = block_bytes(count);
 
-	code_lock(c, cpu);
-	if (c->arena_used + need > ARENA_BYTES) {
-		pthread_mutex_unlock(&c->lock);
-		cpu->want_flush = 1;
-		longjmp(cpu->jb, LEAVE_BLOCK); /* cpu->rip is set: look it up again after the flush */
-	}
+	soft_code_lock(c, cpu);
 	struct code_page *p = c->pages[page_n];
 	if (p->seq != seq || !atomic_load(&c->marked[page_n]))
 		goto out;
 	b = hash_find(c, gpa, cpu->mode);
 	if (b != NULL)
 		goto out;
-	b = (struct soft_block *)(void *)(c->arena + c->arena_used);
-	c->arena_used += need;
+	b = soft_code_alloc(c, need);
+	if (b == NULL) {
+		pthread_mutex_unlock(&c->lock);
+		soft_code_want_flush(cpu);
+	}
 	memset(b, 0, sizeof(*b));
 	b->gpa = gpa;
 	b->hva = hva;
 	b->mode = cpu->mode;
 	b->bytes = (uint16_t)bytes;
 	b->count = (uint16_t)count;
+	b->branches = (insns[count - 1].flags & IF_BRANCH) != 0;
 	b->valid = 1;
 	memcpy(b->insn, insns, (count + 1) * sizeof(struct soft_insn));
 	b->page_next = p->blocks;
@@ -414,8 +422,8 @@ fetch_bytes(struct soft_cpu *cpu, uint64_t la, uint8_t *buf, bool second)
 	return n;
 }
 
-static uint64_t
-fetch_la(const struct soft_cpu *cpu, uint64_t rip)
+uint64_t
+soft_fetch_la(const struct soft_cpu *cpu, uint64_t rip)
 {
 	return soft_is64(cpu) ? rip : (rip + cpu->st.seg[X86_CS].base) & 0xffffffff;
 }
@@ -435,7 +443,7 @@ static void
 decode_single(struct soft_cpu *cpu, uint64_t rip, struct soft_block *b)
 {
 	uint8_t buf[16];
-	uint64_t la = fetch_la(cpu, rip);
+	uint64_t la = soft_fetch_la(cpu, rip);
 	unsigned n = fetch_bytes(cpu, la, buf, false);
 	enum soft_decode r = DECODE_SHORT;
 	if (n != 0)
@@ -448,6 +456,7 @@ decode_single(struct soft_cpu *cpu, uint64_t rip, struct soft_block *b)
 		soft_ud(cpu);
 	check_fetch_limit(cpu, rip, b->insn[0].len);
 	b->count = 1;
+	b->branches = (b->insn[0].flags & IF_BRANCH) != 0;
 	b->bytes = b->insn[0].len;
 	b->valid = 1;
 	b->mode = cpu->mode;
@@ -455,36 +464,29 @@ decode_single(struct soft_cpu *cpu, uint64_t rip, struct soft_block *b)
 	cpu->ctr.insns_decoded++;
 }
 
-struct soft_block *
-soft_single(struct soft_cpu *cpu)
-{
-	cpu->cur = NULL;
-	decode_single(cpu, cpu->rip, cpu->step_block);
-	return cpu->step_block;
-}
-
-struct straddle_block {
+struct single {
 	uint64_t la;
 	uint8_t bytes[16];
 	unsigned len;
 	struct soft_block b;
 };
 
-/* A block of one instruction that crosses a page end: kept per vCPU, its bytes compared each time. */
+/* One instruction at rip: kept per vCPU, its bytes compared each time. */
 static struct soft_block *
-straddle_block(struct soft_cpu *cpu, uint64_t rip)
+single_at(struct soft_cpu *cpu, uint64_t rip)
 {
-	uint64_t la = fetch_la(cpu, rip);
-	struct straddle_block **slot = (struct straddle_block **)&cpu->straddle[(la >> 12) & 63], *s = *slot;
+	uint64_t la = soft_fetch_la(cpu, rip);
+	struct single **slot = (struct single **)&cpu->single[(la ^ la >> 12) & (SINGLES - 1)], *s = *slot;
 	uint8_t buf[16] = {0};
 	if (s == NULL) {
+		soft_vec_sync(cpu);
 		s = calloc(1, sizeof(*s) + 2 * sizeof(struct soft_insn));
 		LH_ASSERT(s != NULL);
 		s->la = 1; /* nothing yet */
 		*slot = s;
 	}
 	if (s->la == la && s->b.mode == cpu->mode && s->len != 0) {
-		unsigned n = fetch_bytes(cpu, la, buf, true);
+		unsigned n = fetch_bytes(cpu, la, buf, (la & 0xfff) + s->len > 0x1000);
 		if (n >= s->len && memcmp(buf, s->bytes, s->len) == 0) {
 			check_fetch_limit(cpu, rip, s->len);
 			return &s->b;
@@ -498,20 +500,27 @@ straddle_block(struct soft_cpu *cpu, uint64_t rip)
 	return &s->b;
 }
 
+struct soft_block *
+soft_single(struct soft_cpu *cpu)
+{
+	cpu->cur = NULL;
+	return single_at(cpu, cpu->rip);
+}
+
 /* ---- finding ---- */
 static struct soft_block *
 block_make(struct soft_cpu *cpu, uint64_t rip, uint64_t la, uint64_t gpa, uint8_t *hva)
 {
 	struct soft_insn insns[SOFT_BLOCK_MAX + 1];
 	unsigned bytes, count, avail = 0x1000 - (gpa & 0xfff);
-	uint64_t n = page_number(cpu->vm->code, gpa);
 	struct soft_block *b = NULL;
 	(void)la;
 	while (b == NULL) {
-		uint32_t seq = page_open(cpu, n);
+		uint32_t seq;
+		uint64_t n = soft_code_open(cpu, gpa, &seq);
 		count = decode_block(cpu, hva, avail, insns, &bytes);
 		if (count == 0)
-			return straddle_block(cpu, rip);
+			return single_at(cpu, rip); /* it crosses the page's end */
 		b = insert_block(cpu, n, seq, gpa, hva, insns, count, bytes);
 	}
 	return b;
@@ -521,7 +530,7 @@ struct soft_block *
 soft_block_find(struct soft_cpu *cpu, uint64_t rip)
 {
 	struct soft_jc_entry *j = &cpu->jc[(rip ^ (rip >> 12)) & (JC_SIZE - 1)];
-	uint64_t la = fetch_la(cpu, rip), gpa;
+	uint64_t la = soft_fetch_la(cpu, rip), gpa;
 	cpu->cur = NULL;
 	cpu->rip = rip;
 	cpu->ctr.block_lookup++;
@@ -536,7 +545,7 @@ soft_block_find(struct soft_cpu *cpu, uint64_t rip)
 	if (b->gpa == gpa && b->valid) {
 		j->rip = rip;
 		j->mode = cpu->mode;
-		j->gen = cpu->jc_gen;
+		j->gen = cpu->jc_gen + cpu->jc_gen_local;
 		j->block = b;
 	}
 	return b;
@@ -547,6 +556,7 @@ enter_block(struct soft_cpu *cpu, struct soft_block *b, uint64_t rip)
 {
 	cpu->gpr[REG_RIPBASE] = rip;
 	cpu->icount += b->count;
+	cpu->branches += b->branches;
 	cpu->cur_block = b;
 	ENTER(cpu, b);
 }
@@ -559,7 +569,7 @@ soft_goto(struct soft_cpu *cpu, uint64_t rip)
 		return NULL;
 	struct soft_jc_entry *j = &cpu->jc[(rip ^ (rip >> 12)) & (JC_SIZE - 1)];
 	struct soft_block *b = j->block;
-	if (UNLIKELY(j->rip != rip || j->gen != cpu->jc_gen || j->mode != cpu->mode ||
+	if (UNLIKELY(j->rip != rip || j->gen != cpu->jc_gen + cpu->jc_gen_local || j->mode != cpu->mode ||
 		     !atomic_load_explicit(&b->valid, memory_order_relaxed)))
 		b = soft_block_find(cpu, rip);
 	return enter_block(cpu, b, rip);
@@ -609,5 +619,6 @@ soft_goto_link(struct soft_cpu *cpu, const struct soft_insn *i, uint64_t rip, in
 OP(op_stale)
 {
 	cpu->rip = soft_insn_rip(cpu, i);
+	soft_uncount(cpu, i, 0);
 	return NULL;
 }

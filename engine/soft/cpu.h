@@ -52,6 +52,7 @@ enum {
 	IF_STK16 = 1 << 7,
 	IF_SEGOVR = 1 << 8, /* an explicit segment prefix */
 	IF_VEXW = 1 << 9,
+	IF_BRANCH = 1 << 10, /* transfers control: only a block's last */
 };
 
 struct soft_insn {
@@ -98,25 +99,37 @@ struct soft_block {
 	_Atomic uint32_t valid;
 	uint32_t mode;
 	uint16_t bytes, count;
+	uint32_t branches;	 /* 1: the last instruction is one */
 	struct soft_insn insn[]; /* count, then one that ends the block when the last is no branch */
 };
 
-#define TLB_SIZE   1024u
+#define TLB_BITS   10
+#define TLB_SIZE   (1u << TLB_BITS)
 #define ITLB_SIZE  64u
+#define SINGLES	   256u
 #define JC_SIZE	   4096u
-#define TLB_NOTAG  1ull /* matches no page */
 #define PAGE_MASK4 (~0xfffull)
 
 enum { MMU_USER, MMU_KERNEL, MMU_KERNEL_AC, MMU_COUNT };
 
-struct soft_tlb_entry {
-	uint64_t rtag, wtag; /* linear page when reads / writes may use the pointer */
-	uintptr_t addend;    /* host pointer = linear address + addend */
-	uint64_t gpa;	     /* of the page */
+/*
+ * The software TLB of one privilege. Entry n serves linear pages whose number is n modulo TLB_SIZE. A tag is
+ * the negated linear page when reads / writes may use the pointer, so that tag + address of the last byte is
+ * below 4096 exactly when the access lies in that page. An empty entry holds the tag of a page with another
+ * n.
+ */
+struct soft_tlb {
+	uint64_t nr[TLB_SIZE], nw[TLB_SIZE];
+	uintptr_t add[TLB_SIZE]; /* host pointer = linear address + add */
+	uint64_t gpa[TLB_SIZE];	 /* of the page */
 };
+#define TLB_INDEX(la)	   ((unsigned)((la) >> 12) & (TLB_SIZE - 1))
+#define TLB_NOTAG(n)	   (0 - ((uint64_t)(((n) + 2u) & (TLB_SIZE - 1)) << 12))
+#define TLB_HIT(tag, last) ((tag) + (last) < 0x1000)
 
 struct soft_itlb_entry {
 	uint64_t tag; /* linear page | (1 when user) */
+	bool global;
 	uint8_t *hva;
 	uint64_t gpa;
 };
@@ -150,22 +163,36 @@ enum { LEAVE_NONE, LEAVE_EXC, LEAVE_EXIT, LEAVE_BLOCK };
 
 enum soft_exc_kind { EXCK_FAULT, EXCK_TRAP, EXCK_INT, EXCK_INT3, EXCK_EXT, EXCK_NMI };
 
+/* Translated code by linear address, a table an MMU index. */
+#define JIT_JC_SIZE	  4096u
+#define JIT_JC_MASK	  0x1f0feull /* the address bits that choose the entry: JIT_JC_INDEX() */
+#define JIT_JC_INDEX(rip) ((unsigned)((rip) >> 1 & 0x7f) | ((unsigned)((rip) >> 12 & 0x1f) << 7))
+#define JIT_JC_USED	  512u /* entries that are remembered as in use, to be emptied one by one */
+struct jit_jc {
+	uint64_t neg; /* negated address; JIT_JC_NONE: empty */
+	struct jit_unit *unit;
+	uint64_t pagebase, pad;
+};
+#define JIT_JC_NONE	0x5555555555555555ull /* the negative of no canonical address */
+#define JIT_STACK_BYTES (64 * KIB)
+
 struct soft_cpu {
 	uint64_t gpr[REG_SLOTS];
 	uint16_t fl;
 	uint8_t cpl;
 	uint8_t shadow;		     /* enum x86_interrupt_shadow for the next instruction */
 	_Atomic uint32_t attn;	     /* nonzero: leave at the next block boundary */
-	struct soft_tlb_entry *dtlb; /* the current MMU index's */
+	struct soft_tlb *dtlb;	     /* the current MMU index's */
 	const struct soft_insn *cur; /* for precise faults */
 	struct soft_block *cur_block;
 	uint64_t seg_base[8];
-	uint64_t rip;	 /* valid between blocks */
-	uint64_t rflags; /* without the arithmetic flags */
-	uint64_t icount; /* instructions begun, by whole blocks */
+	uint64_t rip;		   /* valid between blocks */
+	uint64_t rflags;	   /* without the arithmetic flags */
+	uint64_t icount, branches; /* begun, by whole blocks; soft_uncount() takes back what was not */
 	uint32_t mode, jc_gen;
-	uint8_t rmw_pending; /* soft_rmw() gave a stand-in or a code page */
-	uint8_t ac_on;	     /* CR0.AM, EFLAGS.AC and CPL 3: accesses go the slow way */
+	uint32_t jc_gen_local; /* counts flushes that kept global pages */
+	uint8_t rmw_pending;   /* soft_rmw() gave a stand-in or a code page */
+	uint8_t ac_on;	       /* CR0.AM, EFLAGS.AC and CPL 3: accesses go the slow way */
 	uint8_t want_window, in_delivery;
 	uint8_t single_shadow; /* the shadow that the single instruction started with */
 	uint8_t tf_masked;     /* SYSCALL cleared TF: no trap after it */
@@ -173,9 +200,24 @@ struct soft_cpu {
 	uint64_t rmw_la, rmw_size, rmw_gpa;
 	uint64_t ip_mask; /* of IP in the current code segment */
 
-	_Alignas(64) struct x86_state st; /* the parts not shadowed above */
-	_Alignas(64) uint8_t membuf[256]; /* operand of a stub or a stand-in for RMW */
-	_Alignas(16) uint8_t fximage[512];
+	/* translated code (jit.h) */
+	_Atomic uint32_t go; /* 0: leave at the next look; follows attn */
+	uint8_t fpu_out;     /* 0: x87 state is in the host's unit, not in fximage; only while vec_live */
+	uint8_t vec_live;    /* vector state is in the host's registers, not in st */
+	uint8_t jit_on, jit_one;
+	struct soft_cpu *self;
+	const uint8_t *jit_code;
+	void *jit_csp, *jit_sp, *jit_sp_top; /* C stack; return stack: now, empty */
+	uint64_t jit_pagebase;		     /* linear address of the page of code that runs */
+	uint64_t jit_la, jit_tmp, jit_tsc;   /* guest TSC = host TSC + jit_tsc */
+	uintptr_t jit_addend;
+	struct jit_exit *jit_exit;
+	uint32_t jit_br; /* BR_*: the last indirect branch */
+	uint64_t jit_tlb_mask, jit_page_mask, jit_jc_mask, jit_sign_mask[2];
+
+	_Alignas(64) struct x86_state st;  /* the parts not shadowed above */
+	_Alignas(64) uint8_t membuf[256];  /* operand of a stub or a stand-in for RMW */
+	_Alignas(64) uint8_t fximage[576]; /* FXSAVE64's, and an XSAVE header that says x87 is in it */
 
 	/* exception in flight */
 	uint8_t exc_vec, exc_has_err, exc_kind;
@@ -205,24 +247,39 @@ struct soft_cpu {
 	uint8_t apic_on;     /* IA32_APIC_BASE.EN as last written */
 	uint64_t tsc_offset; /* guest TSC = host TSC + vm offset + this */
 	unsigned pauses;
+	uint64_t pmu_icount, pmu_branches; /* when the counters were brought up to date (pmu.c) */
+	struct soft_trace *trace;	   /* NULL: none (trace.c) */
+	uint8_t pmu_on;			   /* one is enabled */
 
 	jmp_buf jb;
 	void *stub_rsp; /* host stack pointer while a stub runs */
 	uint32_t host_mxcsr;
 
-	struct soft_block *step_block; /* room for single instructions */
-	struct soft_block *straddle[64];
+	struct soft_block *single[SINGLES]; /* instructions that ran alone */
 
 	_Atomic uint32_t running; /* executing guest code: must acknowledge safepoints */
 
 	struct {
 		uint64_t blocks_decoded, insns_decoded, tlb_miss, tlb_flush, io, mmio, msr, hlt, exceptions,
-		    interrupts, smc, stub_calls, block_lookup;
+		    interrupts, smc, stub_calls, block_lookup, jit_units, jit_insns, jit_lookup, jit_chain,
+		    jit_step, jit_interp_made, jit_interp, jit_slow;
 	} ctr;
-	struct soft_tlb_entry tlb[MMU_COUNT][TLB_SIZE];
+	struct soft_tlb tlb[MMU_COUNT];
 	uint8_t tlb_used[MMU_COUNT];
 	struct soft_itlb_entry itlb[ITLB_SIZE];
 	struct soft_jc_entry jc[JC_SIZE];
+
+	/* translated code: what is no business of the code itself */
+	uint8_t *jit_stacks;	       /* a return stack an MMU index, guard pages between */
+	void *jit_stack_sp[MMU_COUNT]; /* while another is in use */
+	uint32_t jit_mode[MMU_COUNT];  /* whose table and stack these are */
+	uint32_t jit_gen[MMU_COUNT];   /* jc_gen that they are good for */
+	uint32_t jit_gen_local[MMU_COUNT];
+	bool jit_local[MMU_COUNT]; /* code of pages that are not global ran since */
+	uint16_t jit_used[MMU_COUNT][JIT_JC_USED];
+	unsigned jit_nused[MMU_COUNT]; /* above JIT_JC_USED: any entry may be in use */
+	unsigned jit_mmu;	       /* whose stack jit_sp is in */
+	struct jit_jc jit_jc[MMU_COUNT][JIT_JC_SIZE];
 };
 
 /* soft_cpu.attn: why the run loop has to look. STEP: one instruction at a time; LEAVE: this vCPU's own wish.
@@ -233,6 +290,7 @@ static inline void
 soft_attn_set(struct soft_cpu *cpu, uint32_t bit)
 {
 	atomic_fetch_or_explicit(&cpu->attn, bit, memory_order_seq_cst);
+	atomic_store_explicit(&cpu->go, 0, memory_order_seq_cst);
 }
 
 #define CPU_REG(cpu, off, type) (*(type *)((char *)(cpu)->gpr + (off)))
@@ -303,6 +361,9 @@ void soft_probe_aligned(struct soft_cpu *cpu, uint64_t la, unsigned size,
 			bool write); /* and #AC where that is on */
 /* Host pointer to la for `write` or read when the whole page run allows it, else NULL. No fault raised. */
 uint8_t *soft_direct(struct soft_cpu *cpu, uint64_t la, bool write);
+/* Put la's page into the TLB so that [la, la + size) may be accessed through it. False: not possible, or not
+ * allowed; no fault is raised. */
+bool soft_tlb_fill(struct soft_cpu *cpu, uint64_t la, unsigned size, bool write);
 /* Implicit supervisor accesses: descriptor tables, TSS. */
 uint64_t soft_load_sys(struct soft_cpu *cpu, uint64_t la, unsigned size);
 void soft_store_sys(struct soft_cpu *cpu, uint64_t la, unsigned size, uint64_t val);
@@ -310,10 +371,14 @@ void soft_store_sys(struct soft_cpu *cpu, uint64_t la, unsigned size, uint64_t v
 void soft_or_sys(struct soft_cpu *cpu, uint64_t la, uint8_t set, uint8_t clear);
 void soft_tlb_flush(struct soft_cpu *cpu, bool global);
 void soft_tlb_flush_page(struct soft_cpu *cpu, uint64_t la);
-void soft_tlb_wprotect(struct soft_cpu *cpu); /* drop all write permissions from the TLB */
-void soft_mmu_update(struct soft_cpu *cpu);   /* CPL, CR0, CR4, EFLAGS.AC changed: choose the MMU index */
+#define TLB_ALL (~0ull)
+/* Drop write permission to the page at gpa, or to all (TLB_ALL), from the TLB. */
+void soft_tlb_wprotect(struct soft_cpu *cpu, uint64_t gpa);
+void soft_mmu_update(struct soft_cpu *cpu); /* CPL, CR0, CR4, EFLAGS.AC changed: choose the MMU index */
 /* Instruction fetch: host pointer and gpa of the byte at la; raises #PF. NULL: not RAM. */
 uint8_t *soft_fetch_ptr(struct soft_cpu *cpu, uint64_t la, uint64_t *gpa);
+/* Was the page that soft_fetch_ptr() just gave for la a global one? */
+bool soft_fetch_global(const struct soft_cpu *cpu, uint64_t la);
 /* PAE: load the four PDPTEs from cr3. False: reserved bits (#GP). */
 bool soft_load_pdptes(struct soft_cpu *cpu, uint64_t cr3);
 /* Address translation for tests and the debugger: no side effects. */
@@ -324,21 +389,23 @@ uint64_t soft_ea_slow(struct soft_cpu *cpu, const struct soft_insn *i, unsigned 
 uint64_t soft_seg_la(struct soft_cpu *cpu, unsigned seg, uint64_t ea, unsigned size, bool write);
 
 #define HOT static inline __attribute__((always_inline))
-#define DEFINE_ACCESS(bits)                                                               \
-	HOT uint##bits##_t soft_ld##bits(struct soft_cpu *cpu, uint64_t la)               \
-	{                                                                                 \
-		const struct soft_tlb_entry *e = &cpu->dtlb[(la >> 12) & (TLB_SIZE - 1)]; \
-		if (LIKELY(((la + bits / 8 - 1) & PAGE_MASK4) == e->rtag))                \
-			return *(volatile uint##bits##_t *)(la + e->addend);              \
-		return (uint##bits##_t)soft_load_slow(cpu, la, bits / 8);                 \
-	}                                                                                 \
-	HOT void soft_st##bits(struct soft_cpu *cpu, uint64_t la, uint##bits##_t val)     \
-	{                                                                                 \
-		const struct soft_tlb_entry *e = &cpu->dtlb[(la >> 12) & (TLB_SIZE - 1)]; \
-		if (LIKELY(((la + bits / 8 - 1) & PAGE_MASK4) == e->wtag))                \
-			*(volatile uint##bits##_t *)(la + e->addend) = val;               \
-		else                                                                      \
-			soft_store_slow(cpu, la, bits / 8, val);                          \
+#define DEFINE_ACCESS(bits)                                                           \
+	HOT uint##bits##_t soft_ld##bits(struct soft_cpu *cpu, uint64_t la)           \
+	{                                                                             \
+		const struct soft_tlb *t = cpu->dtlb;                                 \
+		unsigned n = TLB_INDEX(la);                                           \
+		if (LIKELY(TLB_HIT(t->nr[n], la + bits / 8 - 1)))                     \
+			return *(volatile uint##bits##_t *)(la + t->add[n]);          \
+		return (uint##bits##_t)soft_load_slow(cpu, la, bits / 8);             \
+	}                                                                             \
+	HOT void soft_st##bits(struct soft_cpu *cpu, uint64_t la, uint##bits##_t val) \
+	{                                                                             \
+		const struct soft_tlb *t = cpu->dtlb;                                 \
+		unsigned n = TLB_INDEX(la);                                           \
+		if (LIKELY(TLB_HIT(t->nw[n], la + bits / 8 - 1)))                     \
+			*(volatile uint##bits##_t *)(la + t->add[n]) = val;           \
+		else                                                                  \
+			soft_store_slow(cpu, la, bits / 8, val);                      \
 	}
 DEFINE_ACCESS(8)
 DEFINE_ACCESS(16)
@@ -349,9 +416,10 @@ DEFINE_ACCESS(64)
 HOT void *
 soft_rmw(struct soft_cpu *cpu, uint64_t la, unsigned size)
 {
-	const struct soft_tlb_entry *e = &cpu->dtlb[(la >> 12) & (TLB_SIZE - 1)];
-	if (LIKELY(((la + size - 1) & PAGE_MASK4) == e->wtag))
-		return (void *)(la + e->addend);
+	const struct soft_tlb *t = cpu->dtlb;
+	unsigned n = TLB_INDEX(la);
+	if (LIKELY(TLB_HIT(t->nw[n], la + size - 1)))
+		return (void *)(la + t->add[n]);
 	return soft_rmw_slow(cpu, la, size);
 }
 
@@ -451,8 +519,10 @@ const struct soft_insn *soft_goto_link(struct soft_cpu *cpu, const struct soft_i
 				       int slot);
 const struct soft_insn *op_stale(struct soft_cpu *cpu,
 				 const struct soft_insn *i); /* the block was overwritten */
-/* Decode the one instruction at cpu->rip into cpu->step_block. Raises fetch faults. */
+/* The one instruction at cpu->rip, decoded. Raises fetch faults. */
 struct soft_block *soft_single(struct soft_cpu *cpu);
+/* soft.c: one instruction at cpu->rip, with all that goes with it; ATTN_STEP is set. */
+void soft_run_single(struct soft_cpu *cpu);
 struct soft_block *soft_block_find(struct soft_cpu *cpu, uint64_t rip);
 void soft_update_mode(struct soft_cpu *cpu); /* CS, SS, CR0, EFER, VM changed */
 
@@ -469,13 +539,44 @@ void soft_update_mode(struct soft_cpu *cpu); /* CS, SS, CR0, EFER, VM changed */
 #define ENTER(cpu, b) return (b)->insn[0].fn((cpu), (b)->insn)
 #endif
 
+/* The block is left at instruction i, `done` (0 or 1) of which has ended: what follows was counted too early.
+ */
+static inline void
+soft_uncount(struct soft_cpu *cpu, const struct soft_insn *i, unsigned done)
+{
+	const struct soft_block *b = cpu->cur_block;
+	if (b == NULL || i < b->insn || i + done >= b->insn + b->count) /* translated code does not count */
+		return;
+	cpu->icount -= (uint64_t)(b->insn + b->count - i) - done;
+	cpu->branches -= b->branches;
+}
+
 /* After an instruction that may have overwritten its own block, opened an interrupt, changed a mode... */
 static inline const struct soft_insn *
 soft_leave_after(struct soft_cpu *cpu, const struct soft_insn *i)
 {
 	cpu->rip = soft_next_rip(cpu, i);
+	soft_uncount(cpu, i, 1);
 	return NULL;
 }
+
+/* ---- traces (trace.c): called while cpu->trace is set ---- */
+LH_MUST_CHECK struct soft_trace *soft_trace_create(const struct engine_trace *t, struct err *err);
+void soft_trace_close(struct soft_cpu *cpu);
+void soft_trace_step(struct soft_cpu *cpu);				 /* an instruction begins */
+void soft_trace_event(struct soft_cpu *cpu);				 /* exc_* is delivered */
+void soft_trace_write(struct soft_cpu *cpu, uint64_t gpa, uint64_t len); /* RAM was written */
+
+/* ---- counters, backdoors (pmu.c) ---- */
+/* Count up to the instruction that runs, which is not counted yet. */
+void soft_pmu_sync(struct soft_cpu *cpu);
+void soft_pmu_changed(struct soft_cpu *cpu);		   /* the controls in st.msr were written */
+uint64_t soft_pmu_rdmsr(struct soft_cpu *cpu, unsigned n); /* MSR 0xc0010000 + n, n < 8 */
+void soft_pmu_wrmsr(struct soft_cpu *cpu, unsigned n, uint64_t v);
+uint64_t soft_rdpmc(struct soft_cpu *cpu, uint32_t index);
+bool soft_vmware_port(const struct soft_cpu *cpu, uint16_t port, unsigned size);
+/* The call through that port, answered in registers. False: the port is read as any other. */
+bool soft_vmware_call(struct soft_cpu *cpu);
 
 /* ---- decode.c ---- */
 /* Decode one instruction of at most `avail` bytes. False: not enough bytes (needs the next page). */
@@ -507,7 +608,8 @@ uint64_t soft_sp_mask(const struct soft_cpu *cpu);
 void soft_write_cr0(struct soft_cpu *cpu, uint64_t v);
 void soft_write_cr3(struct soft_cpu *cpu, uint64_t v);
 void soft_write_cr4(struct soft_cpu *cpu, uint64_t v);
-void soft_umip_check(struct soft_cpu *cpu); /* SGDT, SIDT, SLDT, STR, SMSW above ring 0: #GP(0) under CR4.UMIP */
+void
+soft_umip_check(struct soft_cpu *cpu); /* SGDT, SIDT, SLDT, STR, SMSW above ring 0: #GP(0) under CR4.UMIP */
 uint64_t soft_rdtsc(struct soft_cpu *cpu);
 uint64_t soft_rdmsr(struct soft_cpu *cpu, uint32_t msr);
 void soft_wrmsr(struct soft_cpu *cpu, uint32_t msr, uint64_t v);
@@ -544,7 +646,8 @@ struct soft_vm {
 	struct soft_cpu **cpus;
 	unsigned maxcpus;
 	_Atomic unsigned ncpus;
-	bool strict_msr;
+	bool strict_msr, pmu, vmware_backdoors;
+	struct engine_trace trace;
 	bool tsc_is_host;
 };
 

@@ -6,6 +6,7 @@
  */
 #include <Zydis/Zydis.h>
 #include "engine/soft/decode.h"
+#include "engine/soft/jit.h"
 #include "engine/soft/ops.h"
 
 unsigned
@@ -99,8 +100,17 @@ decode_legacy_syscall(const uint8_t *b, unsigned avail, struct soft_insn *o)
 		return false;
 	o->len = 2;
 	o->size = 4;
+	o->flags = IF_BRANCH;
 	o->fn = b[1] == 0x05 ? op_syscall : op_sysret;
 	return true;
+}
+
+static bool
+is_branch(ZydisInstructionCategory c)
+{
+	return c == ZYDIS_CATEGORY_COND_BR || c == ZYDIS_CATEGORY_UNCOND_BR || c == ZYDIS_CATEGORY_CALL ||
+	       c == ZYDIS_CATEGORY_RET || c == ZYDIS_CATEGORY_INTERRUPT || c == ZYDIS_CATEGORY_SYSCALL ||
+	       c == ZYDIS_CATEGORY_SYSRET;
 }
 
 static enum soft_decode
@@ -114,6 +124,13 @@ decode_failed(struct soft_insn *o, ZyanStatus st, unsigned avail)
 	return DECODE_END;
 }
 
+ZyanStatus
+soft_decode_zydis(uint32_t mode, const uint8_t *bytes, unsigned avail, ZydisDecodedInstruction *z,
+		  ZydisDecodedOperand *op)
+{
+	return ZydisDecoderDecodeFull(&decoders[mode & MODE_CS], bytes, avail, z, op);
+}
+
 enum soft_decode
 soft_decode_insn(struct soft_cpu *cpu, uint32_t mode, const uint8_t *bytes, unsigned avail, unsigned off,
 		 struct soft_insn *out)
@@ -122,6 +139,7 @@ soft_decode_insn(struct soft_cpu *cpu, uint32_t mode, const uint8_t *bytes, unsi
 	ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
 	struct dctx d = {.cpu = cpu, .mode = mode, .z = &z, .op = op, .o = out, .off = off, .bytes = bytes};
 
+	soft_vec_sync(cpu); /* Zydis uses vector registers */
 	memset(out, 0, sizeof(*out));
 	out->base = out->index = REG_NONE;
 	out->segslot = SEG_ZERO;
@@ -135,6 +153,8 @@ soft_decode_insn(struct soft_cpu *cpu, uint32_t mode, const uint8_t *bytes, unsi
 	out->len = z.length;
 	if (z.attributes & ZYDIS_ATTRIB_HAS_LOCK)
 		out->flags |= IF_LOCK;
+	if (is_branch(z.meta.category))
+		out->flags |= IF_BRANCH;
 	const struct soft_rule *r = &soft_rules[z.mnemonic];
 	enum soft_decode e = r->fn != NULL ? r->fn(&d, r->arg) : soft_stub_decode(&d);
 	if (out->fn == NULL) { /* a combination that the tables do not hold */

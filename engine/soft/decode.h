@@ -21,6 +21,9 @@ struct dctx {
 enum { XS_XSAVE = 0, XS_64 = 1, XS_COMPACT = 2, XS_SUPER = 4 };
 
 unsigned soft_reg_offset(ZydisRegister r); /* byte offset in gpr[]; REG_NONE * 8 when it is no GPR */
+/* Zydis' view of one instruction, as the soft engine's decoders are set up. */
+ZyanStatus soft_decode_zydis(uint32_t mode, const uint8_t *bytes, unsigned avail, ZydisDecodedInstruction *z,
+			     ZydisDecodedOperand *op);
 bool soft_decode_mem(struct dctx *d, const ZydisDecodedOperand *m);
 
 /* Choose the stub for an instruction without a rule; op_unsupported or op_ud when it is not on the whitelist.

@@ -12,47 +12,71 @@
 
 enum { ACC_READ, ACC_WRITE, ACC_EXEC };
 
-#define PTE_P	  (1ull << 0)
-#define PTE_W	  (1ull << 1)
-#define PTE_U	  (1ull << 2)
-#define PTE_A	  (1ull << 5)
-#define PTE_D	  (1ull << 6)
-#define PTE_PS	  (1ull << 7)
-#define PTE_NX	  (1ull << 63)
-#define TLB_LARGE 1ull /* in soft_tlb_entry.gpa: part of a page above 4 KiB */
+#define PTE_P	   (1ull << 0)
+#define PTE_W	   (1ull << 1)
+#define PTE_U	   (1ull << 2)
+#define PTE_A	   (1ull << 5)
+#define PTE_D	   (1ull << 6)
+#define PTE_PS	   (1ull << 7)
+#define PTE_NX	   (1ull << 63)
+#define PTE_G	   (1ull << 8)
+#define TLB_LARGE  1ull /* in soft_tlb.gpa[]: part of a page above 4 KiB */
+#define TLB_GLOBAL 2ull /* stays when CR3 is written */
 
 /* An always-missing TLB, for when every access needs the slow path (alignment checks). */
-static struct soft_tlb_entry tlb_nothing[TLB_SIZE];
+static struct soft_tlb tlb_nothing;
 static pthread_once_t tlb_nothing_once = PTHREAD_ONCE_INIT;
+
+static void
+tlb_init(struct soft_tlb *t)
+{
+	for (unsigned n = 0; n < TLB_SIZE; n++)
+		t->nr[n] = t->nw[n] = TLB_NOTAG(n);
+}
 
 static void
 tlb_nothing_init(void)
 {
-	for (unsigned n = 0; n < TLB_SIZE; n++)
-		tlb_nothing[n].rtag = tlb_nothing[n].wtag = TLB_NOTAG;
+	tlb_init(&tlb_nothing);
 }
 
 static void
 tlb_clear(struct soft_cpu *cpu, unsigned idx)
 {
-	for (unsigned n = 0; n < TLB_SIZE; n++)
-		cpu->tlb[idx][n].rtag = cpu->tlb[idx][n].wtag = TLB_NOTAG;
+	tlb_init(&cpu->tlb[idx]);
 	cpu->tlb_used[idx] = 0;
+}
+
+/* All but global pages (SDM vol. 3A 4.10.4.1). */
+static void
+tlb_clear_local(struct soft_tlb *t)
+{
+	for (unsigned n = 0; n < TLB_SIZE; n++) {
+		if (!(t->gpa[n] & TLB_GLOBAL))
+			t->nr[n] = t->nw[n] = TLB_NOTAG(n);
+	}
 }
 
 void
 soft_tlb_flush(struct soft_cpu *cpu, bool global)
 {
-	(void)global; /* entries do not know their G bit: dropping more than asked for is allowed (SDM 4.10.4)
-		       */
 	pthread_once(&tlb_nothing_once, tlb_nothing_init);
 	for (unsigned idx = 0; idx < MMU_COUNT; idx++) {
-		if (cpu->tlb_used[idx])
+		if (!cpu->tlb_used[idx])
+			continue;
+		if (global || idx == MMU_USER)
 			tlb_clear(cpu, idx);
+		else
+			tlb_clear_local(&cpu->tlb[idx]);
 	}
-	for (unsigned n = 0; n < ITLB_SIZE; n++)
-		cpu->itlb[n].tag = 2;
-	cpu->jc_gen++;
+	for (unsigned n = 0; n < ITLB_SIZE; n++) {
+		if (global || !cpu->itlb[n].global)
+			cpu->itlb[n].tag = 2;
+	}
+	if (global)
+		cpu->jc_gen++;
+	else
+		cpu->jc_gen_local++;
 	cpu->ctr.tlb_flush++;
 }
 
@@ -60,14 +84,15 @@ void
 soft_tlb_flush_page(struct soft_cpu *cpu, uint64_t la)
 {
 	for (unsigned idx = 0; idx < MMU_COUNT; idx++) {
-		struct soft_tlb_entry *t = cpu->tlb[idx], *e = &t[(la >> 12) & (TLB_SIZE - 1)];
+		struct soft_tlb *t = &cpu->tlb[idx];
+		unsigned k = TLB_INDEX(la);
 		if (!cpu->tlb_used[idx])
 			continue;
-		e->rtag = e->wtag = TLB_NOTAG;
+		t->nr[k] = t->nw[k] = TLB_NOTAG(k);
 		for (unsigned n = 0; n < TLB_SIZE; n++) { /* the rest of a large page that holds la */
-			uint64_t tag = t[n].rtag != TLB_NOTAG ? t[n].rtag : t[n].wtag;
-			if ((t[n].gpa & TLB_LARGE) && ((tag ^ la) & ~(GIB - 1)) == 0)
-				t[n].rtag = t[n].wtag = TLB_NOTAG;
+			uint64_t tag = 0 - (t->nr[n] != TLB_NOTAG(n) ? t->nr[n] : t->nw[n]);
+			if ((t->gpa[n] & TLB_LARGE) && ((tag ^ la) & ~(GIB - 1)) == 0)
+				t->nr[n] = t->nw[n] = TLB_NOTAG(n);
 		}
 	}
 	for (unsigned n = 0; n < ITLB_SIZE; n++)
@@ -76,13 +101,16 @@ soft_tlb_flush_page(struct soft_cpu *cpu, uint64_t la)
 }
 
 void
-soft_tlb_wprotect(struct soft_cpu *cpu)
+soft_tlb_wprotect(struct soft_cpu *cpu, uint64_t gpa)
 {
 	for (unsigned idx = 0; idx < MMU_COUNT; idx++) {
+		struct soft_tlb *t = &cpu->tlb[idx];
 		if (!cpu->tlb_used[idx])
 			continue;
-		for (unsigned n = 0; n < TLB_SIZE; n++)
-			cpu->tlb[idx][n].wtag = TLB_NOTAG;
+		for (unsigned n = 0; n < TLB_SIZE; n++) {
+			if (gpa == TLB_ALL || (t->gpa[n] & PAGE_MASK4) == gpa)
+				t->nw[n] = TLB_NOTAG(n);
+		}
 	}
 }
 
@@ -98,7 +126,7 @@ void
 soft_mmu_update(struct soft_cpu *cpu)
 {
 	cpu->ac_on = cpu->cpl == 3 && (cpu->st.cr0 & CR0_AM) && (cpu->rflags & FL_AC);
-	cpu->dtlb = cpu->ac_on ? tlb_nothing : cpu->tlb[mmu_index(cpu)];
+	cpu->dtlb = cpu->ac_on ? &tlb_nothing : &cpu->tlb[mmu_index(cpu)];
 }
 
 /* ---- the walk ---- */
@@ -365,6 +393,12 @@ watch_check(struct soft_cpu *cpu, uint64_t la, unsigned size, bool write)
 	}
 }
 
+static bool
+is_global(const struct soft_cpu *cpu, const struct walk *w)
+{
+	return w->levels != 0 && (w->last & PTE_G) && (cpu->st.cr4 & CR4_PGE);
+}
+
 /* ---- filling ---- */
 struct target {
 	uint8_t *hva; /* NULL: device */
@@ -376,14 +410,15 @@ struct target {
 static struct target
 resolve(struct soft_cpu *cpu, uint64_t la, unsigned idx, int acc)
 {
-	struct soft_tlb_entry *e = &cpu->tlb[idx][(la >> 12) & (TLB_SIZE - 1)];
+	struct soft_tlb *tlb = &cpu->tlb[idx];
 	struct target t = {0};
 	struct walk w;
-	uint64_t page = la & PAGE_MASK4;
+	uint64_t ntag = 0 - (la & PAGE_MASK4);
+	unsigned n = TLB_INDEX(la);
 
-	if ((acc == ACC_READ ? e->rtag : e->wtag) == page) {
-		t.hva = (uint8_t *)(la + e->addend);
-		t.gpa = (e->gpa & PAGE_MASK4) | (la & 0xfff);
+	if ((acc == ACC_READ ? tlb->nr[n] : tlb->nw[n]) == ntag) {
+		t.hva = (uint8_t *)(la + tlb->add[n]);
+		t.gpa = (tlb->gpa[n] & PAGE_MASK4) | (la & 0xfff);
 		return t;
 	}
 	if (soft_long_mode(cpu) && !soft_canonical(cpu, la))
@@ -396,23 +431,38 @@ resolve(struct soft_cpu *cpu, uint64_t la, unsigned idx, int acc)
 		return t;
 	t.hva = r->hva + (w.gpa - r->gpa);
 	t.rom = r->kind != GM_RAM;
-	t.code = soft_code_page(cpu->vm, w.gpa);
+	t.code = cpu->trace != NULL || soft_code_page(cpu->vm, w.gpa); /* a trace sees every write */
 	if (UNLIKELY(cpu->st.dr[7] & 0xff) && watched_page(cpu, la))
 		return t;
-	uint64_t old_r = e->rtag, old_w = e->wtag;
-	e->rtag = page;
-	e->wtag = TLB_NOTAG;
+	uint64_t old_r = tlb->nr[n];
+	tlb->nr[n] = ntag;
+	tlb->nw[n] = TLB_NOTAG(n);
 	if (!t.rom && !t.code &&
 	    (w.levels == 0 || acc == ACC_WRITE ||
 	     ((w.last & PTE_D) && walk_check(cpu, &w, idx, ACC_WRITE) == 0)))
-		e->wtag = page;
-	if (acc == ACC_WRITE && old_r != page && w.levels != 0 && walk_check(cpu, &w, idx, ACC_READ) != 0)
-		e->rtag = TLB_NOTAG;
-	(void)old_w;
-	e->addend = (uintptr_t)t.hva - la;
-	e->gpa = (w.gpa & PAGE_MASK4) | (w.page > 4096 ? TLB_LARGE : 0);
+		tlb->nw[n] = ntag;
+	if (acc == ACC_WRITE && old_r != ntag && w.levels != 0 && walk_check(cpu, &w, idx, ACC_READ) != 0)
+		tlb->nr[n] = TLB_NOTAG(n);
+	tlb->add[n] = (uintptr_t)t.hva - la;
+	tlb->gpa[n] =
+	    (w.gpa & PAGE_MASK4) | (w.page > 4096 ? TLB_LARGE : 0) | (is_global(cpu, &w) ? TLB_GLOBAL : 0);
 	cpu->tlb_used[idx] = 1;
 	return t;
+}
+
+bool
+soft_tlb_fill(struct soft_cpu *cpu, uint64_t la, unsigned size, bool write)
+{
+	unsigned idx = mmu_index(cpu), n = TLB_INDEX(la);
+	int acc = write ? ACC_WRITE : ACC_READ;
+	struct walk w;
+	if ((la & 0xfff) + size > 0x1000 || (soft_long_mode(cpu) && !soft_canonical(cpu, la)))
+		return false;
+	walk_tables(cpu, la, &w);
+	if (walk_check(cpu, &w, idx, acc))
+		return false;
+	resolve(cpu, la, idx, acc);
+	return TLB_HIT(write ? cpu->dtlb->nw[n] : cpu->dtlb->nr[n], la);
 }
 
 static uint64_t
@@ -673,16 +723,17 @@ soft_probe_aligned(struct soft_cpu *cpu, uint64_t la, unsigned size, bool write)
 uint8_t *
 soft_direct(struct soft_cpu *cpu, uint64_t la, bool write)
 {
-	struct soft_tlb_entry *e = &cpu->dtlb[(la >> 12) & (TLB_SIZE - 1)];
-	uint64_t page = la & PAGE_MASK4;
-	if ((write ? e->wtag : e->rtag) != page) {
+	struct soft_tlb *t = cpu->dtlb;
+	uint64_t ntag = 0 - (la & PAGE_MASK4);
+	unsigned n = TLB_INDEX(la);
+	if ((write ? t->nw[n] : t->nr[n]) != ntag) {
 		if (cpu->ac_on)
 			return NULL;
 		resolve(cpu, la, mmu_index(cpu), write ? ACC_WRITE : ACC_READ);
-		if ((write ? e->wtag : e->rtag) != page)
+		if ((write ? t->nw[n] : t->nr[n]) != ntag)
 			return NULL;
 	}
-	return (uint8_t *)(la + e->addend);
+	return (uint8_t *)(la + t->add[n]);
 }
 
 /* ---- read-modify-write ---- */
@@ -784,7 +835,14 @@ soft_fetch_ptr(struct soft_cpu *cpu, uint64_t la, uint64_t *gpa)
 	if (r == NULL)
 		return NULL;
 	e->tag = tag;
+	e->global = is_global(cpu, &w);
 	e->hva = r->hva + ((w.gpa & PAGE_MASK4) - r->gpa);
 	e->gpa = w.gpa & PAGE_MASK4;
 	return e->hva + (la & 0xfff);
+}
+
+bool
+soft_fetch_global(const struct soft_cpu *cpu, uint64_t la)
+{
+	return cpu->itlb[(la >> 12) & (ITLB_SIZE - 1)].global;
 }

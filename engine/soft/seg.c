@@ -104,6 +104,8 @@ soft_seg_changed(struct soft_cpu *cpu, unsigned seg)
 void
 soft_set_cpl(struct soft_cpu *cpu, unsigned cpl)
 {
+	if (UNLIKELY(cpu->pmu_on) && cpl != cpu->cpl)
+		soft_pmu_sync(cpu);
 	cpu->cpl = (uint8_t)cpl;
 	soft_mmu_update(cpu);
 }

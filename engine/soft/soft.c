@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include "base/log.h"
 #include "base/vmclock.h"
+#include "engine/soft/code.h"
+#include "engine/soft/jit.h"
 #include "engine/soft/ops.h"
 #include "engine/soft/soft.h"
 
@@ -25,6 +27,7 @@ soft_unsupported(struct soft_cpu *cpu, const char *fmt, ...)
 	va_list ap;
 	char text[140];
 	uint64_t rip = cpu->cur != NULL ? soft_insn_rip(cpu, cpu->cur) : cpu->rip;
+	soft_vec_sync(cpu);
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
@@ -88,6 +91,7 @@ soft_io(struct soft_cpu *cpu, enum io_kind kind, uint64_t addr, unsigned size, u
 		    cpu->iolog_pos; /* another vCPU changed what this instruction reads: go on from here */
 	}
 	if (cpu->iolog_n == IOLOG_MAX) {
+		soft_vec_sync(cpu);
 		log_guest("vcpu %u: one instruction with over %u device accesses", cpu->id, IOLOG_MAX);
 		*fault = false;
 		return ~0ull;
@@ -168,6 +172,8 @@ begin_delivery(struct soft_cpu *cpu, uint64_t ret)
 	bool soft_or_ext = cpu->exc_kind != EXCK_FAULT && cpu->exc_kind != EXCK_TRAP;
 	cpu->delivering_vec = soft_or_ext ? BENIGN : cpu->exc_vec;
 	cpu->deliver_ret = ret;
+	if (UNLIKELY(cpu->trace != NULL))
+		soft_trace_event(cpu);
 	deliver(cpu);
 }
 
@@ -179,6 +185,8 @@ take_exception(struct soft_cpu *cpu)
 	cpu->ctr.exceptions++;
 	cpu->st.pending_db &= ~DR6_BS; /* the step that MOV SS held back is lost with the exception */
 	if (!cpu->in_delivery) {
+		if (cpu->cur != NULL)
+			soft_uncount(cpu, cpu->cur, cpu->exc_kind != EXCK_FAULT);
 		uint64_t rip = cpu->cur != NULL ? soft_insn_rip(cpu, cpu->cur) : cpu->rip;
 		cpu->fault_rip = rip;
 		begin_delivery(cpu, cpu->exc_kind == EXCK_FAULT ? rip : soft_next_rip(cpu, cpu->cur));
@@ -222,7 +230,7 @@ static bool
 must_step(const struct soft_cpu *cpu)
 {
 	return (cpu->rflags & (FL_TF | FL_RF)) || cpu->shadow || cpu->iolog_n != 0 ||
-	       (cpu->st.dr[7] & 0xff) || cpu->step_limited;
+	       (cpu->st.dr[7] & 0xff) || cpu->step_limited || cpu->trace != NULL;
 }
 
 static bool
@@ -319,8 +327,8 @@ check_breakpoints(struct soft_cpu *cpu)
 	longjmp(cpu->jb, LEAVE_EXC);
 }
 
-static void
-run_single(struct soft_cpu *cpu)
+void
+soft_run_single(struct soft_cpu *cpu)
 {
 	bool tf = cpu->rflags & FL_TF;
 	uint8_t shadow = cpu->shadow;
@@ -335,6 +343,7 @@ run_single(struct soft_cpu *cpu)
 	cpu->gpr[REG_RIPBASE] = cpu->rip;
 	cpu->cur_block = b;
 	cpu->icount++;
+	cpu->branches += b->branches;
 	cpu->single_shadow = shadow;
 	cpu->tf_masked = 0;
 	const struct soft_insn *i = b->insn;
@@ -354,8 +363,10 @@ run_guest(struct soft_cpu *cpu)
 {
 	switch (_setjmp(cpu->jb)) {
 	case LEAVE_EXIT:
-		if (!cpu->in_delivery && cpu->cur != NULL)
+		if (!cpu->in_delivery && cpu->cur != NULL) {
 			cpu->rip = soft_insn_rip(cpu, cpu->cur);
+			soft_uncount(cpu, cpu->cur, 0);
+		}
 		cpu->cur = NULL;
 		if (cpu->exit_open && cpu->single_shadow)
 			cpu->shadow = cpu->single_shadow; /* the instruction will run again */
@@ -379,10 +390,15 @@ run_guest(struct soft_cpu *cpu)
 			if (between_blocks(cpu))
 				return;
 			if (atomic_load(&cpu->attn) & ATTN_STEP) {
-				run_single(cpu);
+				if (UNLIKELY(cpu->trace != NULL))
+					soft_trace_step(cpu);
+				if (!cpu->jit_one || !soft_jit_one(cpu))
+					soft_run_single(cpu);
 				continue;
 			}
 		}
+		if (cpu->jit_on && !cpu->pmu_on && soft_jit_run(cpu))
+			continue;
 		const struct soft_insn *i = soft_goto(cpu, cpu->rip);
 		while (i != NULL)
 			i = i->fn(cpu, i);
@@ -405,6 +421,7 @@ soft_run(struct engine_vcpu *v, struct vm_exit *x)
 	cpu->tsc_base = vm_clock_tsc_offset(cpu->vm->clock); /* changes only while the clock stands still */
 	atomic_store(&cpu->running, 1);
 	run_guest(cpu);
+	soft_vec_sync(cpu);
 	atomic_store(&cpu->running, 0);
 }
 
@@ -419,6 +436,16 @@ soft_vcpu_step(struct engine_vcpu *v, uint64_t max_insns, struct vm_exit *x)
 	cpu->step_limited = false;
 	soft_attn_set(cpu, ATTN_LEAVE);
 	return x->kind == VM_EXIT_INTR && cpu->step_left == 0 ? 0 : 1;
+}
+
+int
+soft_vcpu_step_translated(struct engine_vcpu *v, uint64_t max_insns, struct vm_exit *x)
+{
+	struct soft_cpu *cpu = cpu_of(v);
+	cpu->jit_one = cpu->jit_on;
+	int r = soft_vcpu_step(v, max_insns, x);
+	cpu->jit_one = 0;
+	return r;
 }
 
 /* ---- engine_ops ---- */
@@ -460,9 +487,19 @@ soft_vm_create(const struct engine_vm_cfg *cfg, struct err *err)
 	vm->clock = cfg->clock;
 	vm->maxcpus = cfg->maxcpus;
 	vm->strict_msr = cfg->strict_msr;
+	vm->pmu = cfg->pmu;
+	vm->trace = cfg->trace;
+	vm->vmware_backdoors = cfg->vmware_backdoors;
 	vm->cpus = calloc(cfg->maxcpus, sizeof(struct soft_cpu *));
 	vm->code = soft_code_create(cfg->mem, err);
 	vm->stubs = vm->code != NULL ? soft_stub_pool_create(err) : NULL;
+	if (vm->stubs != NULL && cfg->soft_code_cache != 0 && __builtin_cpu_supports("bmi2")) {
+		vm->code->jit = soft_jit_create(cfg->soft_code_cache, err);
+		if (vm->code->jit == NULL) {
+			soft_vm_destroy((struct engine_vm *)(void *)vm);
+			return NULL;
+		}
+	}
 	if (vm->cpus == NULL || vm->code == NULL || vm->stubs == NULL) {
 		if (err->code == 0)
 			err_set(err, ENOMEM, "soft engine: no memory");
@@ -506,6 +543,8 @@ derive_allowed(struct soft_cpu *cpu)
 	cpu->phys_mask = (1ull << phys) - 1;
 }
 
+static void soft_vcpu_destroy(struct engine_vcpu *v);
+
 static struct engine_vcpu *
 soft_vcpu_create(struct engine_vm *evm, unsigned id, const struct x86_cpuid *cpuid, struct err *err)
 {
@@ -518,13 +557,10 @@ soft_vcpu_create(struct engine_vm *evm, unsigned id, const struct x86_cpuid *cpu
 	cpu = aligned_alloc(64, (sizeof(*cpu) + 63) & ~63ul);
 	if (cpu != NULL)
 		memset(cpu, 0, sizeof(*cpu));
-	if (cpu != NULL) {
-		cpu->step_block = calloc(1, sizeof(struct soft_block) + 2 * sizeof(struct soft_insn));
+	if (cpu != NULL)
 		cpu->cpuid = malloc(sizeof(*cpuid));
-	}
-	if (cpu == NULL || cpu->step_block == NULL || cpu->cpuid == NULL) {
+	if (cpu == NULL || cpu->cpuid == NULL) {
 		if (cpu != NULL) {
-			free(cpu->step_block);
 			free(cpu->cpuid);
 		}
 		free(cpu);
@@ -539,6 +575,12 @@ soft_vcpu_create(struct engine_vm *evm, unsigned id, const struct x86_cpuid *cpu
 	cpu->apic_on = 1;
 	put_le32(cpu->fximage + 24, 0x1f80);
 	derive_allowed(cpu);
+	if (soft_jit_vcpu_init(cpu, err) != 0) {
+		soft_jit_vcpu_fini(cpu);
+		free(cpu->cpuid);
+		free(cpu);
+		return NULL;
+	}
 	for (unsigned n = 0; n < MMU_COUNT; n++)
 		cpu->tlb_used[n] = 1;
 	vm->cpus[id] = cpu;
@@ -547,7 +589,14 @@ soft_vcpu_create(struct engine_vm *evm, unsigned id, const struct x86_cpuid *cpu
 	struct x86_state s;
 	x86_state_reset(&s);
 	engine_soft.set_state((struct engine_vcpu *)(void *)cpu, X86_STATE_ALL, &s, err);
-	return (struct engine_vcpu *)(void *)cpu;
+	if (vm->trace.path == NULL || vm->trace.vcpu != id)
+		return (struct engine_vcpu *)(void *)cpu;
+	cpu->trace = soft_trace_create(&vm->trace, err);
+	cpu->jit_one = cpu->jit_on && vm->trace.translated;
+	if (cpu->trace != NULL)
+		return (struct engine_vcpu *)(void *)cpu;
+	soft_vcpu_destroy((struct engine_vcpu *)(void *)cpu);
+	return NULL;
 }
 
 static void
@@ -556,10 +605,11 @@ soft_vcpu_destroy(struct engine_vcpu *v)
 	struct soft_cpu *cpu = cpu_of(v);
 	if (cpu == NULL)
 		return;
+	soft_trace_close(cpu);
 	cpu->vm->cpus[cpu->id] = NULL;
-	for (unsigned n = 0; n < ARRAY_LEN(cpu->straddle); n++)
-		free(cpu->straddle[n]);
-	free(cpu->step_block);
+	for (unsigned n = 0; n < ARRAY_LEN(cpu->single); n++)
+		free(cpu->single[n]);
+	soft_jit_vcpu_fini(cpu);
 	free(cpu->cpuid);
 	free(cpu);
 }
@@ -603,6 +653,8 @@ soft_get_state(struct engine_vcpu *v, unsigned mask, struct x86_state *s)
 {
 	struct soft_cpu *cpu = cpu_of(v);
 	struct x86_state *c = &cpu->st;
+	cpu->cur = NULL;
+	soft_pmu_sync(cpu);
 	memcpy(c->gpr, cpu->gpr, sizeof(c->gpr));
 	c->rip = cpu->rip;
 	c->rflags = soft_rflags(cpu);
@@ -628,6 +680,8 @@ soft_set_state(struct engine_vcpu *v, unsigned mask, const struct x86_state *s, 
 	struct soft_cpu *cpu = cpu_of(v);
 	struct x86_state *c = &cpu->st;
 	(void)err;
+	cpu->cur = NULL;
+	soft_pmu_sync(cpu);
 	c->rflags = soft_rflags(cpu);
 	c->rip = cpu->rip;
 	memcpy(c->gpr, cpu->gpr, sizeof(c->gpr));
@@ -641,6 +695,7 @@ soft_set_state(struct engine_vcpu *v, unsigned mask, const struct x86_state *s, 
 	cpu->rip = c->rip;
 	cpu->shadow = c->shadow;
 	cpu->halted = c->activity == ACT_HALTED;
+	cpu->tsc_offset = c->msr.tsc_adjust; /* all changes of the TSC are in it */
 	memcpy(cpu->fximage, c->xs.fx, sizeof(c->xs.fx));
 	put_le32(cpu->fximage + 24, 0x1f80);
 	if (mask & X86_STATE_EVENT) {
@@ -651,6 +706,7 @@ soft_set_state(struct engine_vcpu *v, unsigned mask, const struct x86_state *s, 
 	}
 	cpu->rflags = 0;
 	soft_set_rflags(cpu, c->rflags);
+	soft_pmu_changed(cpu);
 	soft_set_cpl(cpu, cpl_of(c));
 	soft_update_mode(cpu);
 	soft_tlb_flush(cpu, true);
@@ -672,6 +728,14 @@ soft_stats(struct engine_vcpu *v, void (*fn)(void *arg, const char *name, uint64
 	    {"block lookups", cpu->ctr.block_lookup},
 	    {"TLB misses", cpu->ctr.tlb_miss},
 	    {"TLB flushes", cpu->ctr.tlb_flush},
+	    {"units translated", cpu->ctr.jit_units},
+	    {"instructions translated", cpu->ctr.jit_insns},
+	    {"of these by the interpreter", cpu->ctr.jit_interp_made},
+	    {"unit lookups", cpu->ctr.jit_lookup},
+	    {"exits chained", cpu->ctr.jit_chain},
+	    {"calls of the interpreter", cpu->ctr.jit_interp},
+	    {"single steps from units", cpu->ctr.jit_step},
+	    {"slow accesses from units", cpu->ctr.jit_slow},
 	    {"writes to code", cpu->ctr.smc},
 	    {"stub calls", cpu->ctr.stub_calls},
 	    {"exceptions", cpu->ctr.exceptions},

@@ -10,5 +10,7 @@
  * exit comes first. Returns 0 when the count ran out, 1 when *x holds an exit. The thread that runs the vCPU.
  */
 int soft_vcpu_step(struct engine_vcpu *v, uint64_t max_insns, struct vm_exit *x);
+/* The same, each instruction by a translation of itself where there is one. */
+int soft_vcpu_step_translated(struct engine_vcpu *v, uint64_t max_insns, struct vm_exit *x);
 
 #endif

@@ -20,6 +20,7 @@
 #include <sys/mman.h>
 #include <ucontext.h>
 #include <unistd.h>
+#include "engine/soft/jit.h"
 #include "engine/soft/ops.h"
 #include "engine/soft/stub.h"
 
@@ -137,7 +138,8 @@ on_signal(int sig, siginfo_t *si, void *ctx)
 			 :
 			 : "cc", "memory"); /* AC may be the guest's */
 	struct soft_cpu *cpu = tls_stub_cpu;
-	(void)si;
+	if (cpu == NULL && soft_jit_signal(ctx, si->si_addr))
+		return;
 	if (cpu != NULL) {
 		unsigned trap = (unsigned)g[REG_TRAPNO];
 		if (trap == EXC_XM && uc->uc_mcontext.fpregs != NULL)
@@ -158,7 +160,7 @@ static void
 install_signals(void)
 {
 	static const int sigs[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL};
-	struct sigaction sa = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_NODEFER};
+	struct sigaction sa = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK};
 	for (unsigned n = 0; n < ARRAY_LEN(sigs); n++)
 		sigaction(sigs[n], &sa, &old_actions[sigs[n]]);
 }
@@ -224,9 +226,10 @@ stub_trap(struct soft_cpu *cpu, const struct soft_stub *s, unsigned trap)
 static void
 load_operand(struct soft_cpu *cpu, uint64_t la, uint8_t *buf, unsigned n)
 {
-	const struct soft_tlb_entry *e = &cpu->dtlb[(la >> 12) & (TLB_SIZE - 1)];
-	if (LIKELY(((la + n - 1) & PAGE_MASK4) == e->rtag))
-		memcpy(buf, (const void *)(la + e->addend), n);
+	const struct soft_tlb *t = cpu->dtlb;
+	unsigned k = TLB_INDEX(la);
+	if (LIKELY(TLB_HIT(t->nr[k], la + n - 1)))
+		memcpy(buf, (const void *)(la + t->add[k]), n);
 	else
 		soft_load_bytes(cpu, la, buf, n);
 }
@@ -344,6 +347,7 @@ OP(op_stub)
 	unsigned trap;
 
 	cpu->cur = i;
+	soft_vec_sync(cpu);
 	soft_check_units(cpu, s->units);
 	if ((s->units & UNIT_FXSTATE) && (cpu->fximage[2] & 0x80) && !s->x87_nowait)
 		soft_raise(cpu, EXC_MF); /* a pending exception comes before anything that this one does */
@@ -622,8 +626,8 @@ describe_mask(const struct dctx *d, const ZydisDecodedOperand *mem, struct soft_
 	}
 }
 
-static unsigned
-x87_kind(const ZydisDecodedInstruction *z)
+unsigned
+soft_x87_kind(const ZydisDecodedInstruction *z)
 {
 	switch (z->mnemonic) {
 	case ZYDIS_MNEMONIC_FNSTENV:
@@ -661,6 +665,21 @@ hash_key(const struct soft_stub *s)
 	return (unsigned)(h ^ h >> 29) % HASH_SIZE;
 }
 
+/* Run a fresh stub on initial values. Returns as soft_stub_enter() does. */
+static unsigned
+try_stub(struct soft_stub_pool *p, const struct soft_stub *s, uint8_t *operand, bool ac)
+{
+	memset(&p->scratch->st.xs, 0, sizeof(p->scratch->st.xs));
+	memset(p->scratch->gpr, 0, sizeof(p->scratch->gpr));
+	memset(p->scratch->fximage, 0, sizeof(p->scratch->fximage));
+	p->scratch->st.xs.mxcsr = p->scratch->host_mxcsr = 0x1f80;
+	memset(p->scratch->st.xs.k, 0xff, sizeof(p->scratch->st.xs.k));
+	put_le16(p->scratch->fximage, 0x37f);
+	put_le32(p->scratch->fximage + 24, 0x1f80);
+	p->scratch->ac_on = ac;
+	return soft_stub_enter(p->scratch, s->code, operand);
+}
+
 /* Does the instruction itself check its operand's alignment? Ask the host, with one that is misaligned. */
 static uint8_t
 alignment_of(struct soft_stub_pool *p, const struct soft_stub *s)
@@ -668,13 +687,7 @@ alignment_of(struct soft_stub_pool *p, const struct soft_stub *s)
 	_Alignas(64) uint8_t room[256] = {0};
 	if (s->mem_size < 16 || !(s->units & UNIT_VECTOR))
 		return 1;
-	memset(&p->scratch->st.xs, 0, sizeof(p->scratch->st.xs));
-	memset(p->scratch->gpr, 0, sizeof(p->scratch->gpr));
-	p->scratch->st.xs.mxcsr = p->scratch->host_mxcsr = 0x1f80;
-	memset(p->scratch->st.xs.k, 0xff, sizeof(p->scratch->st.xs.k));
-	put_le32(p->scratch->fximage + 24, 0x1f80);
-	p->scratch->ac_on = false;
-	return soft_stub_enter(p->scratch, s->code, room + s->mem_size / 2) == EXC_GP + 1 ? s->mem_size : 1;
+	return try_stub(p, s, room + s->mem_size / 2, false) == EXC_GP + 1 ? s->mem_size : 1;
 }
 
 /* What EFLAGS.AC makes the host check. */
@@ -685,18 +698,17 @@ ac_alignment_of(struct soft_stub_pool *p, const struct soft_stub *s)
 	unsigned a = 1;
 	if (s->mem_size < 2)
 		return 1;
-	memset(p->scratch->gpr, 0, sizeof(p->scratch->gpr));
-	p->scratch->st.xs.mxcsr = p->scratch->host_mxcsr = 0x1f80;
-	p->scratch->ac_on = true;
-	while (a < 64) {
-		memset(p->scratch->fximage, 0, sizeof(p->scratch->fximage));
-		put_le16(p->scratch->fximage, 0x37f);
-		put_le32(p->scratch->fximage + 24, 0x1f80);
-		if (soft_stub_enter(p->scratch, s->code, room + a) != EXC_AC + 1)
-			break;
+	while (a < 64 && try_stub(p, s, room + a, true) == EXC_AC + 1)
 		a *= 2;
-	}
 	return (uint8_t)a;
+}
+
+/* #UD of an instruction that the host has not comes before its operand is looked at. */
+static bool
+is_missing(struct soft_stub_pool *p, const struct soft_stub *s)
+{
+	_Alignas(64) uint8_t room[256] = {0};
+	return try_stub(p, s, room, false) == EXC_UD + 1;
 }
 
 static const struct soft_stub *
@@ -720,6 +732,7 @@ intern(struct soft_stub_pool *p, const struct soft_stub *key, const struct stub_
 			*s = *key;
 			memcpy(p->rw + p->used, code, n);
 			s->code = p->rx + p->used;
+			s->missing = is_missing(p, s);
 			s->align = alignment_of(p, s);
 			s->ac_align = ac_alignment_of(p, s);
 			p->used = (size_t)align_up(p->used + n, 16);
@@ -768,6 +781,7 @@ soft_stub_decode(struct dctx *d)
 	struct stub_build b = {0};
 	struct soft_stub key = {0};
 	unsigned units = units_of(d->z);
+	soft_vec_sync(d->cpu); /* a fresh stub is tried */
 	switch (d->z->meta.category) {
 	case ZYDIS_CATEGORY_AVX2GATHER:
 	case ZYDIS_CATEGORY_GATHER:
@@ -811,7 +825,7 @@ soft_stub_decode(struct dctx *d)
 	key.nbytes = (uint8_t)b.insn_len;
 	key.units = (uint8_t)units;
 	if (units & UNIT_X87) {
-		key.x87_kind = (uint8_t)x87_kind(d->z);
+		key.x87_kind = (uint8_t)soft_x87_kind(d->z);
 		key.x87_nowait = x87_nowait(d->z->mnemonic);
 		d->o->aux.v = (uint64_t)(d->z->opcode & 7) << 8 | d->bytes[d->z->raw.modrm.offset];
 	}
@@ -824,5 +838,7 @@ soft_stub_decode(struct dctx *d)
 	d->o->aux.p = (void *)(uintptr_t)intern(d->cpu->vm->stubs, &key, &b);
 	d->o->aux.v = fop;
 	d->o->fn = d->o->aux.p != NULL ? op_stub : op_stub_full;
+	if (d->o->fn == op_stub && ((const struct soft_stub *)d->o->aux.p)->missing)
+		return not_taken(d);
 	return d->o->fn == op_stub ? DECODE_OK : DECODE_END;
 }

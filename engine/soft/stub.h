@@ -40,9 +40,11 @@ struct soft_stub {
 	bool x87_nowait;  /* runs with an exception pending */
 	uint8_t align;	  /* #GP unless the operand is aligned so; 1: any */
 	uint8_t ac_align; /* #AC, when that is on, unless so */
+	bool missing; /* the host has no such instruction, nor has the guest's CPUID: #UD before all else */
 };
 
 enum { X87_NOT, X87_COMPUTE, X87_CONTROL, X87_STENV16, X87_STENV32 };
+unsigned soft_x87_kind(const ZydisDecodedInstruction *z);
 
 struct stub_build {
 	uint8_t insn[24];
@@ -65,7 +67,6 @@ bool soft_stub_rewrite(const struct dctx *d, struct stub_build *b);
 /* Run: 0, or the host's trap number + 1 (13 + 1 = #GP). */
 unsigned soft_stub_enter(struct soft_cpu *cpu, const uint8_t *code, uint8_t *membuf);
 void soft_stub_signals(void); /* install the handlers once */
-
 
 /* Raise #UD or #NM unless the units are enabled (SDM vol. 2, table 2-17 and others). */
 void soft_check_units(struct soft_cpu *cpu, unsigned units);

@@ -4,6 +4,7 @@
  * byte-masked stores. Element by element, so that a fault leaves finished elements
  * done and their mask bits clear (SDM vol. 2, VPGATHERDD).
  */
+#include "engine/soft/jit.h"
 #include "engine/soft/ops.h"
 #include "engine/soft/stub.h"
 
@@ -132,6 +133,7 @@ OP(op_gather)
 	struct gather g;
 	memcpy(&g, &i->aux, sizeof(g));
 	cpu->cur = i;
+	soft_vec_sync(cpu);
 	soft_check_units(cpu, g.evex ? UNIT_EVEX : UNIT_AVX);
 	uint8_t *dst = cpu->st.xs.vec[g.dst];
 	if (g.evex ? (g.mask == 0 || (!g.scatter && g.dst == g.idx))
@@ -214,6 +216,7 @@ OP(op_maskmov)
 {
 	unsigned n = i->imm2 ? 8 : 16;
 	cpu->cur = i;
+	soft_vec_sync(cpu);
 	soft_check_units(cpu, i->imm2 ? UNIT_MMX : i->size ? UNIT_AVX : UNIT_SSE);
 	if (i->imm2) {
 		if (cpu->fximage[2] & 0x80)
@@ -241,6 +244,7 @@ OP(op_vzero) /* imm2: all, else the upper parts of the first 16 registers (8 out
 {
 	unsigned regs = soft_is64(cpu) ? 16 : 8, keep = i->imm2 ? 0 : 16;
 	cpu->cur = i;
+	soft_vec_sync(cpu);
 	soft_check_units(cpu, UNIT_AVX);
 	for (unsigned n = 0; n < regs; n++)
 		memset(&cpu->st.xs.vec[n][keep], 0, 64 - keep);

@@ -3,6 +3,7 @@
  * FXSAVE, XSAVE and their relatives: the extended state as memory images (SDM
  * vol. 1 10.5 and ch. 13). Component offsets of the standard form are CPUID's.
  */
+#include "engine/soft/jit.h"
 #include "engine/soft/ops.h"
 #include "engine/soft/stub.h"
 
@@ -198,6 +199,7 @@ fx_begin(struct soft_cpu *cpu, const struct soft_insn *i, bool write)
 OP(op_fxsave)
 {
 	uint8_t img[512] = {0};
+	soft_vec_sync(cpu);
 	uint64_t la = fx_begin(cpu, i, true);
 	legacy_out(cpu, img, i->imm2);
 	put_le32(img + 24, cpu->st.xs.mxcsr);
@@ -211,6 +213,7 @@ OP(op_fxsave)
 OP(op_fxrstor)
 {
 	uint8_t img[512];
+	soft_vec_sync(cpu);
 	uint64_t la = fx_begin(cpu, i, false);
 	soft_load_bytes(cpu, la, img, 512);
 	if (get_le32(img + 24) & ~mxcsr_mask())
@@ -227,6 +230,7 @@ xs_begin(struct soft_cpu *cpu, const struct soft_insn *i, bool write, uint64_t *
 {
 	uint64_t set = cpu->st.xcr0 | (i->imm2 & XS_SUPER ? cpu->st.msr.xss : 0);
 	cpu->cur = i;
+	soft_vec_sync(cpu);
 	if (!(cpu->st.cr4 & CR4_OSXSAVE))
 		soft_ud(cpu);
 	if (cpu->st.cr0 & CR0_TS)
@@ -387,6 +391,7 @@ OP(op_xsetbv)
 OP(op_ldmxcsr)
 {
 	cpu->cur = i;
+	soft_vec_sync(cpu);
 	soft_check_units(cpu, UNIT_SSE);
 	uint32_t v = soft_ld32(cpu, soft_la(cpu, i, 4, false));
 	if (v & ~mxcsr_mask())
@@ -398,6 +403,7 @@ OP(op_ldmxcsr)
 OP(op_stmxcsr)
 {
 	cpu->cur = i;
+	soft_vec_sync(cpu);
 	soft_check_units(cpu, UNIT_SSE);
 	soft_st32(cpu, soft_la(cpu, i, 4, true), cpu->st.xs.mxcsr);
 	DONE(cpu, i);

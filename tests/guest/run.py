@@ -20,9 +20,10 @@ PASSED = 1  # 0 to port 0xf4
 def entry(path, name):
     with open(path, encoding="utf-8") as f:
         for line in f:
-            words = line.split(None, 5)
+            words = line.split(None, 6)
             if words and words[0] == name:
-                return words[2].split(","), words[3], words[4], words[5].strip()
+                keys = [] if words[5] == "-" else words[5].split(",")
+                return words[2].split(","), words[3], words[4], keys, words[6].strip()
     sys.exit(f"{path}: no guest {name}")
 
 
@@ -34,19 +35,19 @@ def works(engine):
         raise tap.Skip(r.stderr.strip() or f"exit {r.returncode}")
 
 
-def command(engine, cpus, memory, image):
+def command(engine, cpus, memory, keys, image):
     if engine == "qemu":
         return ["qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-nodefaults", "-display", "none", "-serial",
                 "stdio", "-no-reboot", "-device", "pc-testdev", "-device", "isa-debug-exit,iobase=0xf4,iosize=0x4",
                 "-smp", cpus, "-m", memory, "-kernel", image]
     return [LHYVE, "-o", f"engine={engine}", "-c", cpus, "-m", memory, "-l", "com1,stdio", "-l", "pc-testdev",
-            "-l", "fwcfg,qemu", "-o", f"boot.kernel={image}", "guest"]
+            "-l", "fwcfg,qemu", *[w for k in keys for w in ("-o", k)], "-o", f"boot.kernel={image}", "guest"]
 
 
-def run(engine, cpus, memory, image, expected):
+def run(engine, cpus, memory, keys, image, expected):
     if engine != "qemu":
         works(engine)
-    r = subprocess.run(command(engine, cpus, memory, image), stdin=subprocess.DEVNULL, capture_output=True)
+    r = subprocess.run(command(engine, cpus, memory, keys, image), stdin=subprocess.DEVNULL, capture_output=True)
     out = r.stdout.decode(errors="replace").replace("\r", "")
     lines = out.split("\n")[:-1]
     for line in lines:
@@ -61,10 +62,13 @@ def run(engine, cpus, memory, image, expected):
 
 def main():
     path, name, image = sys.argv[1:4]
-    engines, cpus, memory, expected = entry(path, name)
+    engines, cpus, memory, keys, expected = entry(path, name)
     t = tap.Tap()
     for engine in sys.argv[4:] or engines:
-        t.case(f"{name} on {engine}", run, engine, cpus, memory, image, expected)
+        t.case(f"{name} on {engine}", run, engine, cpus, memory, keys, image, expected)
+        if engine == "soft":
+            t.case(f"{name} on soft, interpreted", run, engine, cpus, memory, [*keys, "soft.translate=false"], image,
+                   expected)
     t.done()
 
 

@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Random instructions on the real processor and in the soft engine: everything must come out the same.
- * diff [CASES [SEED [ONLY]]]: ONLY is one case's number, which is then described.
- *
- * The engine's VM maps the oracle's code and data at the same addresses in ring 3, with Linux's selectors,
- * and an IDT whose gates lead to one HLT a vector. One step either ends in ring 3, or at the gate of the
- * exception.
+ * diff [-t] [CASES [SEED [ONLY]]]: ONLY is one case's number, which is then described. -t: by the
+ * translator, else by the interpreter.
+ * One step either ends in ring 3, or at the gate of the exception (world.h).
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -13,171 +11,19 @@
 #include <string.h>
 #include <sys/random.h>
 #include "base/util.h"
-#include "engine/soft/soft.h"
 #include "tests/native/gen.h"
 #include "tests/native/oracle.h"
 #include "tests/native/rig.h"
+#include "tests/native/world.h"
 
-enum {
-	PML4 = 0x1000,
-	PDPT = 0x2000,
-	PD = 0x3000,
-	PT_LOW = 0x4000,
-	PT_CODE = 0x5000,
-	PT_DATA = 0x6000,
-	GDT = 0x7000,
-	IDT = 0x8000,
-	TSS = 0x9000,
-	GATES = 0xa000,
-	STACK_TOP = 0xc000,
-	CODE_GPA = 0x100000,
-	DATA_GPA = 0x110000,
-	RAM = 0x200000,
-	PTE_P = 1,
-	PTE_W = 2,
-	PTE_U = 4,
-	KERNEL_CS = 0x10,
-	KERNEL_SS = 0x18,
-	TR = 0x40,
-	MAX_DIFFERENCES = 20,
-};
-#define PTE_NX (1ull << 63)
-
-enum {
-	ATTR_CODE64 = 0xb | SEG_S | SEG_P | SEG_L | SEG_G,
-	ATTR_CODE32 = 0xb | SEG_S | SEG_P | SEG_DB | SEG_G,
-	ATTR_DATA = 0x3 | SEG_S | SEG_P | SEG_DB | SEG_G,
-	ATTR_RING3 = 3 << SEG_DPL_SHIFT,
-	ATTR_TSS = 0xb | SEG_P,
-};
-
-static void
-make_page_tables(struct rig *r)
-{
-	const uint64_t table = PTE_P | PTE_W | PTE_U;
-
-	rig_write64(r, PML4, PDPT | table);
-	rig_write64(r, PDPT, PD | table);
-	rig_write64(r, PD, PT_LOW | table);
-	rig_write64(r, PD + 8 * (ORACLE_CODE >> 21), PT_CODE | table);
-	rig_write64(r, PD + 8 * (ORACLE_DATA >> 21), PT_DATA | table);
-	for (uint64_t i = 0; i < 16; i++)
-		rig_write64(r, PT_LOW + 8 * i, i << 12 | PTE_P | PTE_W);
-	for (uint64_t i = 0; i < ORACLE_CODE_SIZE >> 12; i++)
-		rig_write64(r, PT_CODE + 8 * i, (CODE_GPA + (i << 12)) | PTE_P | PTE_U);
-	for (uint64_t i = 0; i < ORACLE_DATA_SIZE >> 12; i++)
-		rig_write64(r, PT_DATA + 8 * i,
-			    (DATA_GPA + (i << 12)) | PTE_P | PTE_U | PTE_NX |
-				(i << 12 < ORACLE_DATA_RO ? PTE_W : 0));
-}
-
-/* A flat descriptor from its attributes: bits 0-7 and 12-15 of the attributes are bits 40-47 and 52-55. */
-static uint64_t
-descriptor(uint32_t attr)
-{
-	return 0x000f00000000ffffull | (uint64_t)(attr & 0xff) << 40 | (uint64_t)(attr & 0xf000) << 40;
-}
-
-static void
-make_descriptors(struct rig *r)
-{
-	rig_write64(r, GDT + KERNEL_CS, descriptor(ATTR_CODE64));
-	rig_write64(r, GDT + KERNEL_SS, descriptor(ATTR_DATA));
-	rig_write64(r, GDT + (ORACLE_CS32 & ~7), descriptor(ATTR_CODE32 | ATTR_RING3));
-	rig_write64(r, GDT + (ORACLE_SS & ~7), descriptor(ATTR_DATA | ATTR_RING3));
-	rig_write64(r, GDT + (ORACLE_CS64 & ~7), descriptor(ATTR_CODE64 | ATTR_RING3));
-	rig_write64(r, TSS + 4, STACK_TOP); /* RSP0 */
-	for (uint64_t v = 0; v < 32; v++) {
-		static const uint8_t halt[] = {0xf4, 0xeb, 0xfd};
-		uint64_t gate = GATES + 16 * v;
-
-		rig_write(r, gate, halt, sizeof(halt));
-		rig_write64(r, IDT + 16 * v,
-			    (gate & 0xffff) | KERNEL_CS << 16 | 0x8eull << 40 | (gate >> 16) << 48);
-		rig_write64(r, IDT + 16 * v + 8, 0);
-	}
-}
-
-static struct x86_state base_state;
-
-static void
-make_base_state(void)
-{
-	struct x86_state *s = &base_state;
-
-	x86_state_reset(s);
-	s->cr0 = CR0_PE | CR0_MP | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_PG;
-	s->cr3 = PML4;
-	s->cr4 = CR4_PAE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_OSXSAVE;
-	s->xcr0 = oracle_xcr0();
-	s->msr.efer = EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE;
-	s->gdtr = (struct x86_dtable){.base = GDT, .limit = 0x7f};
-	s->idtr = (struct x86_dtable){.base = IDT, .limit = 32 * 16 - 1};
-	for (unsigned i = 0; i < X86_NSEG; i++)
-		s->seg[i] = rig_segment(0, SEG_UNUSABLE);
-	s->seg[X86_DS] = s->seg[X86_ES] = s->seg[X86_SS] = rig_segment(ORACLE_SS, ATTR_DATA | ATTR_RING3);
-	s->seg[X86_TR] = (struct x86_segment){.sel = TR, .attr = ATTR_TSS, .limit = 0x67, .base = TSS};
-	s->activity = ACT_RUNNING;
-}
-
-/* The interrupted state from the frame on the gate's stack. */
-static void
-take_frame(struct rig *r, struct oracle_state *s, const struct x86_state *x)
-{
-	uint64_t frame[6];
-	unsigned first = 0;
-
-	s->vector = (int)((x->rip - GATES) / 16);
-	rig_read(r, STACK_TOP - sizeof(frame), frame, sizeof(frame));
-	if (x->gpr[X86_RSP] == STACK_TOP - sizeof(frame))
-		s->error = (uint32_t)frame[0];
-	first = 1;
-	s->rip = frame[first];
-	s->rflags = frame[first + 2];
-	s->gpr[X86_RSP] = frame[first + 3];
-	if (s->vector == EXC_PF)
-		s->cr2 = x->cr2;
-}
+enum { MAX_DIFFERENCES = 20 };
+static bool translated;
 
 /* One instruction in the engine. False when it ended in another way than an instruction can here. */
 static bool
-soft_run(struct rig *r, struct oracle_state *s, const uint8_t *insn, unsigned len, char *why, size_t size)
+engine_run(struct rig *r, struct oracle_state *s, const uint8_t *insn, unsigned len, char *why, size_t size)
 {
-	static struct x86_state x;
-	struct vm_exit exit = {.kind = VM_EXIT_INTR};
-	struct err err = {0};
-
-	x = base_state;
-	memcpy(x.gpr, s->gpr, sizeof(x.gpr));
-	x.rip = s->rip;
-	x.rflags = (s->rflags & (FL_ARITH | FL_DF | FL_AC)) | FL_1 | FL_IF;
-	x.seg[X86_CS] = s->compat ? rig_segment(ORACLE_CS32, ATTR_CODE32 | ATTR_RING3)
-				  : rig_segment(ORACLE_CS64, ATTR_CODE64 | ATTR_RING3);
-	x.xs = s->xs;
-	rig_write(r, CODE_GPA + (s->rip - ORACLE_CODE), insn, len);
-	rig_write(r, DATA_GPA, s->data, ORACLE_DATA_SIZE);
-	if (engine_soft.set_state(r->vcpu, X86_STATE_ALL, &x, &err) != 0) {
-		snprintf(why, size, "set_state: %.250s", err.msg);
-		return false;
-	}
-	if (soft_vcpu_step(r->vcpu, 1, &exit) != 0 && exit.kind != VM_EXIT_HLT) {
-		snprintf(why, size, "exit %d %.200s", exit.kind,
-			 exit.kind == VM_EXIT_UNSUPPORTED ? exit.u.why : "");
-		return false;
-	}
-	engine_soft.get_state(r->vcpu, X86_STATE_ALL, &x);
-	memcpy(s->gpr, x.gpr, sizeof(s->gpr));
-	s->rip = x.rip;
-	s->rflags = x.rflags;
-	s->xs = x.xs;
-	s->vector = ORACLE_NO_FAULT;
-	s->error = 0;
-	s->cr2 = 0;
-	rig_read(r, DATA_GPA, s->data, ORACLE_DATA_SIZE);
-	if ((x.seg[X86_CS].sel & 3) == 0)
-		take_frame(r, s, &x);
-	s->rflags &= ~(uint64_t)FL_TF;
-	return true;
+	return world_run(r, s, insn, len, translated ? WORLD_STEP_TRANS : WORLD_STEP, 1, why, size);
 }
 
 /* The image that PUSHF pushed shows TF, by which the processor is stepped. */
@@ -207,7 +53,7 @@ one_case(struct rig *r, const struct gen_case *c, uint64_t number)
 	native = soft = c->before;
 	oracle_run(&native, c->insn, c->len);
 	hide_pushed_tf(c, &native);
-	same = soft_run(r, &soft, c->insn, c->len, why, sizeof(why)) &&
+	same = engine_run(r, &soft, c->insn, c->len, why, sizeof(why)) &&
 	       gen_compare(c, &native, &soft, why, sizeof(why));
 	per_category[c->info.meta.category].cases++;
 	per_category[c->info.meta.category].different += !same;
@@ -266,6 +112,7 @@ report(void)
 
 /* ---- XSAVE and FXSAVE: directed, since their images have parts that processors leave open ---- */
 enum { IMAGE = 0x400, IMAGE_BYTES = 0x1000 };
+#define XC_PKRU (1ull << 9) /* left out: the process's own PKRU is none of the case's state */
 
 static void
 directed_insn(struct gen_case *c, const char *bytes, unsigned len)
@@ -332,24 +179,25 @@ xsave_cases(struct rig *r, uint64_t seed, unsigned count)
 		gen_seed(&rng, seed ^ (n * 0x9e3779b97f4a7c15ull));
 		gen_random_insn(&rng, false, &c);
 		directed_insn(&c, kinds[k].save, kinds[k].len);
-		c.before.gpr[X86_RAX] = gen_next(&rng);
+		c.before.gpr[X86_RAX] = gen_next(&rng) & ~XC_PKRU;
 		c.before.gpr[X86_RDX] = 0;
 		memset(c.before.data + IMAGE, 0, IMAGE_BYTES);
 		native = soft = c.before;
 		oracle_run(&native, c.insn, c.len);
-		bool same = soft_run(r, &soft, c.insn, c.len, why, sizeof(why)) && same_image(&native, &soft);
+		bool same =
+		    engine_run(r, &soft, c.insn, c.len, why, sizeof(why)) && same_image(&native, &soft);
 
 		/* the processor's image back into another state */
 		uint8_t image[IMAGE_BYTES];
 		memcpy(image, native.data + IMAGE, sizeof(image));
 		gen_random_insn(&rng, false, &c);
 		directed_insn(&c, kinds[k].restore, kinds[k].len);
-		c.before.gpr[X86_RAX] = gen_next(&rng);
+		c.before.gpr[X86_RAX] = gen_next(&rng) & ~XC_PKRU;
 		c.before.gpr[X86_RDX] = 0;
 		memcpy(c.before.data + IMAGE, image, sizeof(image));
 		native = soft = c.before;
 		oracle_run(&native, c.insn, c.len);
-		same = same && soft_run(r, &soft, c.insn, c.len, why, sizeof(why)) &&
+		same = same && engine_run(r, &soft, c.insn, c.len, why, sizeof(why)) &&
 		       gen_compare(&c, &native, &soft, why, sizeof(why));
 		if (!same && different++ < 5)
 			printf("# XSAVE case %u, kind %u: %s\n", n, k, why);
@@ -361,12 +209,18 @@ int
 main(int argc, char **argv)
 {
 	static struct gen_case c;
+	if (argc > 1 && strcmp(argv[1], "-t") == 0) {
+		translated = true;
+		argv[1] = argv[0];
+		argv++;
+		argc--;
+	}
 	uint64_t cases = argc > 1 ? strtoull(argv[1], NULL, 0) : 200000, seed = 0;
 	struct err err = {0};
 	struct rig rig;
 	unsigned failed;
 
-	if (rig_open(&rig, RAM, &err) != 0) {
+	if (world_open(&rig, &err) != 0) {
 		printf("1..1\nnot ok 1 - %s\n", err.msg);
 		return 1;
 	}
@@ -378,10 +232,7 @@ main(int argc, char **argv)
 		seed = strtoull(argv[2], NULL, 0);
 	else if (getrandom(&seed, sizeof(seed), 0) != (ssize_t)sizeof(seed))
 		return 1;
-	printf("# %s %" PRIu64 " %" PRIu64 "\n", argv[0], cases, seed);
-	make_page_tables(&rig);
-	make_descriptors(&rig);
-	make_base_state();
+	printf("# %s %s%" PRIu64 " %" PRIu64 "\n", argv[0], translated ? "-t " : "", cases, seed);
 	if (argc > 3) {
 		uint64_t number = strtoull(argv[3], NULL, 0);
 

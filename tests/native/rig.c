@@ -11,7 +11,7 @@ int
 rig_open(struct rig *r, uint64_t ram_bytes, struct err *err)
 {
 	static const struct x86_topology one = {1, 1, 1, 1, 1};
-	struct engine_vm_cfg cfg = {.maxcpus = 1, .strict_msr = true};
+	struct engine_vm_cfg cfg = {.maxcpus = 1, .strict_msr = true, .soft_code_cache = 32 * MIB};
 
 	memset(r, 0, sizeof(*r));
 	r->ram = memobj_create("ram", ram_bytes, err);

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The code pages of a VM: decoded blocks and translated units, their index and their memory. Private to
+ * engine/soft. Lock: soft_code.lock guards all but what is atomic. */
+#ifndef LHYVE_SOFT_CODE_H
+#define LHYVE_SOFT_CODE_H
+
+#include <pthread.h>
+#include "engine/soft/cpu.h"
+
+struct jit;
+struct jit_unit;
+
+struct code_page {
+	struct soft_block *blocks;
+	struct jit_unit *units;
+	uint32_t seq;	      /* counts writes: a decoder compares it */
+	uint16_t near_writes; /* that hit no block */
+};
+
+struct soft_code {
+	struct gpmap *mem;
+	pthread_mutex_t lock;
+	_Atomic uint8_t *marked;  /* one byte a RAM page: has blocks */
+	struct code_page **pages; /* made when first marked */
+	uint64_t npages;
+	_Atomic(struct soft_block *) *hash;
+	uint8_t *arena;
+	size_t arena_used;
+	_Atomic unsigned flusher; /* vCPU number + 1 of the one that flushes */
+	struct jit *jit;	  /* NULL: interpreter only */
+};
+
+/* Take the lock; `cpu` (NULL: no vCPU) answers requests of others while it waits. */
+void soft_code_lock(struct soft_code *c, struct soft_cpu *cpu);
+/* Mark gpa's page as code. Returns its number; *seq to compare when what was decoded goes in. */
+uint64_t soft_code_open(struct soft_cpu *cpu, uint64_t gpa, uint32_t *seq);
+/* `bytes` of the arena, with the lock held, or NULL: it is full. */
+void *soft_code_alloc(struct soft_code *c, size_t bytes);
+/* The arena is full: leave, so that the run loop flushes. The lock is not held, cpu->rip is set. */
+void soft_code_want_flush(struct soft_cpu *cpu) __attribute__((noreturn));
+/* Where rip is fetched from: linear. */
+uint64_t soft_fetch_la(const struct soft_cpu *cpu, uint64_t rip);
+
+#endif

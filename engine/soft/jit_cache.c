@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Memory for translated code, mapped twice: writable, and executable. Units are
+ * found by guest-physical address and mode, and, for traps, by host address.
+ *
+ * A dropped unit's memory stays until the cache is flushed: a vCPU may stand in it.
+ * It is not entered again: its entry pointer leads to the stale exit, exits that were
+ * chained to it lead to their stubs again, its return landings are closed.
+ * Each of these is one aligned or one-byte store into code that others may run.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include "engine/soft/jit_int.h"
+
+#define HASH_BITS 16
+
+static unsigned
+hash_of(uint64_t gpa, uint32_t mode)
+{
+	return (unsigned)(((gpa ^ (uint64_t)mode << 40) * 0x9e3779b97f4a7c15ull) >> (64 - HASH_BITS));
+}
+
+struct jit *
+soft_jit_create(uint64_t cache_bytes, struct err *err)
+{
+	struct jit *j = calloc(1, sizeof(*j));
+	int fd = memfd_create("lhyve-code", MFD_CLOEXEC);
+	if (j == NULL || fd < 0)
+		goto fail;
+	j->bytes = cache_bytes;
+	j->rw = j->rx = MAP_FAILED;
+	j->hash = calloc(1u << HASH_BITS, sizeof(*j->hash));
+	j->room = cache_bytes / 64;
+	j->by_addr = calloc(j->room, sizeof(*j->by_addr)); /* touched as it is used; never moved: see traps */
+	if (j->hash == NULL || j->by_addr == NULL || ftruncate(fd, (off_t)cache_bytes) != 0)
+		goto fail;
+	j->rw = mmap(NULL, cache_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	j->rx = mmap(NULL, cache_bytes, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
+	if (j->rw == MAP_FAILED || j->rx == MAP_FAILED)
+		goto fail;
+	close(fd);
+	jit_emit_common(j);
+	j->common_end = j->used;
+	return j;
+fail:
+	err_set(err, errno != 0 ? errno : ENOMEM,
+		"soft engine: no memory for translated code (noexec policy?)");
+	if (fd >= 0)
+		close(fd);
+	soft_jit_destroy(j);
+	return NULL;
+}
+
+void
+soft_jit_destroy(struct jit *j)
+{
+	if (j == NULL)
+		return;
+	if (j->rw != MAP_FAILED && j->rw != NULL)
+		munmap(j->rw, j->bytes);
+	if (j->rx != MAP_FAILED && j->rx != NULL)
+		munmap(j->rx, j->bytes);
+	free(j->hash);
+	free(j->by_addr);
+	free(j);
+}
+
+bool
+soft_jit_full(const struct jit *j)
+{
+	return j != NULL && j->full;
+}
+
+void
+soft_jit_flush(struct jit *j)
+{
+	if (j == NULL)
+		return;
+	memset(j->hash, 0, sizeof(*j->hash) << HASH_BITS);
+	j->nunits = 0;
+	madvise(j->rw + align_up(j->common_end, 4096), j->bytes - align_up(j->common_end, 4096), MADV_REMOVE);
+	j->used = j->common_end;
+	j->full = false;
+}
+
+bool
+soft_jit_contains(const struct jit *j, const void *pc)
+{
+	return j != NULL && (const uint8_t *)pc >= j->rx && (const uint8_t *)pc < j->rx + j->bytes;
+}
+
+struct jit_unit *
+soft_jit_find(struct jit *j, uint64_t gpa, uint32_t mode)
+{
+	struct jit_unit *u = __atomic_load_n(&j->hash[hash_of(gpa, mode)], __ATOMIC_ACQUIRE);
+	while (u != NULL && (u->gpa != gpa || u->mode != mode))
+		u = __atomic_load_n(&u->hash_next, __ATOMIC_ACQUIRE);
+	return u;
+}
+
+void
+jit_insert(struct soft_code *c, struct jit_unit *u)
+{
+	struct jit *j = c->jit;
+	struct jit_unit **link = &j->hash[hash_of(u->gpa, u->mode)];
+	j->by_addr[j->nunits++] = u; /* the caller saw to the room */
+	u->hash_next = *link;
+	__atomic_store_n(link, u, __ATOMIC_RELEASE);
+}
+
+/* A displacement within 8 aligned bytes: others see the old one or the new one. */
+static void
+set_rel32(uint8_t *at, const uint8_t *to)
+{
+	typedef uint32_t __attribute__((aligned(1))) unaligned;
+	*(volatile unaligned *)(void *)at = (uint32_t)(to - (at + 4));
+}
+
+void
+jit_chain(struct soft_code *c, struct jit_exit *x, struct jit_unit *to)
+{
+	struct jit *j = c->jit;
+	if (!atomic_load(&to->valid) || !atomic_load(&x->from->valid) || x->next_in != NULL)
+		return;
+	x->next_in = to->in != NULL ? to->in : x; /* the last one points to itself */
+	to->in = x;
+	set_rel32(x->rel32, j->rw + (to->entry - j->rx) + (x->backward ? 0 : to->poll_len));
+}
+
+static void
+drop_unit(struct jit *j, struct jit_unit *u)
+{
+	struct jit_unit **link = &j->hash[hash_of(u->gpa, u->mode)];
+	atomic_store(&u->valid, 0);
+	while (*link != NULL && *link != u)
+		link = &(*link)->hash_next;
+	if (*link == u) /* readers that stand on u still find the rest of the chain through it */
+		__atomic_store_n(link, u->hash_next, __ATOMIC_RELEASE);
+	__atomic_store_n(&u->entry, jit_rx(j, j->c.stale), __ATOMIC_RELEASE);
+	for (struct jit_exit *x = u->in, *next; x != NULL; x = next) {
+		next = x->next_in == x ? NULL : x->next_in;
+		x->next_in = NULL;
+		set_rel32(x->rel32, x->stub);
+	}
+	u->in = NULL;
+	for (unsigned n = 0; n < u->nland; n++)
+		__atomic_store_n(j->rw + u->land[n], 0, __ATOMIC_RELEASE);
+}
+
+bool
+soft_jit_written(struct jit *j, struct code_page *p, uint64_t gpa, uint64_t len)
+{
+	struct jit_unit **link = &p->units, *u;
+	bool hit = false;
+	while (j != NULL && (u = *link) != NULL) {
+		if (u->gpa < gpa + len && gpa < u->gpa + u->bytes) {
+			*link = u->page_next;
+			drop_unit(j, u);
+			hit = true;
+		} else {
+			link = &u->page_next;
+		}
+	}
+	return hit;
+}
+
+void
+soft_jit_drop_page(struct jit *j, struct code_page *p)
+{
+	for (struct jit_unit *u = p->units; u != NULL; u = u->page_next)
+		drop_unit(j, u);
+	p->units = NULL;
+}
+
+struct jit_unit *
+soft_jit_unit_of(struct soft_code *c, const uint8_t *pc)
+{
+	struct jit *j = c->jit;
+	uint32_t at = (uint32_t)(pc - j->rx);
+	size_t lo = 0, hi = j->nunits;
+	while (lo < hi) {
+		size_t mid = (lo + hi) / 2;
+		if (j->by_addr[mid]->start <= at)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo > 0 && at < j->by_addr[lo - 1]->end ? j->by_addr[lo - 1] : NULL;
+}

@@ -1,0 +1,462 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Branches, calls and returns, and what moves the stack pointer.
+ *
+ * A call pushes, beside the guest's return address on the guest's stack, the complement of that address and
+ * a host return address on the return stack. The guest's RET goes by the host's RET to where the last call
+ * came from, with the true target in R10; there it is compared, and on a difference looked up.
+ *
+ * Linear addresses are jit_pagebase + page offset. A branch within the page keeps jit_pagebase and is
+ * chained; one that leaves the page is looked up by linear address, which sets jit_pagebase.
+ */
+#include "engine/soft/decode.h"
+#include "engine/soft/jit_int.h"
+#include "engine/soft/ops.h"
+
+/* Make room so that a displacement `skip` bytes from here lies within 8 aligned bytes: it will be changed. */
+static void
+align_rel32(struct jx *x, unsigned skip)
+{
+	static const uint8_t nops[4][3] = {{0}, {0x90}, {0x66, 0x90}, {0x0f, 0x1f, 0x00}};
+	unsigned at = (unsigned)((uintptr_t)x->e.p + skip) & 7, n = at > 4 ? 8 - at : 0;
+	memcpy(x->e.p, nops[n], n);
+	x->e.p += n;
+}
+
+static bool
+in_page(int32_t target)
+{
+	return target >= 0 && target < 0x1000;
+}
+
+/* R10 = linear address of a page offset. */
+static void
+load_linear(struct jx *x, unsigned reg, int32_t target)
+{
+	em_gs_load(&x->e, reg, CPU_OFF(jit_pagebase));
+	em_lea(&x->e, x->is64, reg, reg, EM_NONE, 0, target);
+}
+
+void
+jit_emit_goto(struct jx *x, int32_t target)
+{
+	if (in_page(target)) {
+		align_rel32(x, 1);
+		jit_ool(x, OOL_EXIT, em_jmp(&x->e, 0xe9, x->e.p))->target = target;
+	} else {
+		load_linear(x, H_R10, target);
+		jit_emit_lookup(x->j, &x->e, x->mmu);
+	}
+}
+
+static int32_t
+branch_target(const struct jx *x)
+{
+	return (int32_t)(x->off + x->z.length + (int32_t)x->op[0].imm.value.s);
+}
+
+static void
+emit_jcc(struct jx *x)
+{
+	int32_t target = branch_target(x);
+	align_rel32(x, 2);
+	jit_ool(x, in_page(target) ? OOL_EXIT : OOL_FAR, em_jcc(&x->e, x->z.opcode & 15, x->e.p))->target =
+	    target;
+}
+
+/* JRCXZ and JECXZ (loop false), LOOP: the count register has the address size. */
+static void
+emit_count(struct jx *x, bool loop)
+{
+	struct emit *e = &x->e;
+	unsigned w = x->z.address_width == 64, rcx = jit_host[X86_RCX];
+	int32_t target = branch_target(x);
+	if (loop)
+		em_lea(e, w, rcx, rcx, EM_NONE, 0, -1);
+	em_mov(e, w, H_RCX, rcx);
+	align_rel32(x, loop ? 3 : 5);
+	em_8(e, 0xe3);
+	em_8(e, loop ? 5 : 2); /* jrcxz: over the jump, or to it */
+	if (!loop) {
+		em_8(e, 0xeb);
+		em_8(e, 5);
+	}
+	jit_ool(x, in_page(target) ? OOL_EXIT : OOL_FAR, em_jmp(e, 0xe9, e->p))->target = target;
+}
+
+static unsigned
+word(const struct jx *x)
+{
+	return x->is64 ? 8 : 4;
+}
+
+/* R10 = the stack pointer + disp, checked for an access; then [R10 + R11]. */
+static void
+stack_access(struct jx *x, int disp, bool write)
+{
+	em_lea(&x->e, x->is64, H_R10, jit_host[X86_RSP], EM_NONE, 0, disp);
+	jit_emit_tlb(x, word(x), write);
+}
+
+static void
+move_sp(struct jx *x, int by)
+{
+	em_lea(&x->e, x->is64, jit_host[X86_RSP], jit_host[X86_RSP], EM_NONE, 0, by);
+}
+
+/* Push the return address on both stacks. */
+static void
+emit_push_return(struct jx *x)
+{
+	struct emit *e = &x->e;
+	stack_access(x, -(int)word(x), true);
+	load_linear(x, H_RCX, (int32_t)(x->off + x->z.length));
+	em_mem2(e, x->is64, 0x89, H_RCX, H_R10, H_R11);
+	move_sp(x, -(int)word(x));
+	em_8(e, 0x48); /* not rcx */
+	em_8(e, 0xf7);
+	em_8(e, 0xd1);
+	em_push(e, H_RCX);
+}
+
+/* Where the callee's RET arrives, with the true target in R10. */
+static void
+emit_landing(struct jx *x)
+{
+	struct emit *e = &x->e;
+	em_pop(e, H_RCX);
+	em_lea(e, 1, H_RCX, H_RCX, H_R10, 0, 1);
+	x->land[x->nland++] = (uint32_t)(e->p + 1 - x->j->rw);
+	em_unless_rcx_zero_jmp(e, x->j->c.lookup);
+	em_lea(e, 1, H_RCX, H_R10, EM_NONE, 0, -(int32_t)(x->off + x->z.length));
+	em_gs_store(e, H_RCX, CPU_OFF(jit_pagebase));
+	x->fpu_known = false;
+}
+
+static void
+emit_call_rel(struct jx *x)
+{
+	int32_t target = branch_target(x);
+	emit_push_return(x);
+	align_rel32(x, 1);
+	jit_ool(x, in_page(target) ? OOL_EXIT : OOL_FAR, em_jmp(&x->e, 0xe8, x->e.p))->target = target;
+	emit_landing(x);
+}
+
+/* The operand of an indirect branch to host register dst. False: not done here. */
+static bool
+indirect_operand(struct jx *x, unsigned dst)
+{
+	struct emit *e = &x->e;
+	const ZydisDecodedOperand *op = &x->op[0];
+	if (op->size != word(x) * 8)
+		return false;
+	if (op->type == ZYDIS_OPERAND_TYPE_REGISTER) {
+		jit_reg_load(x, dst, soft_reg_offset(op->reg.value) / 8, x->is64);
+		return true;
+	}
+	if (op->type != ZYDIS_OPERAND_TYPE_MEMORY || !jit_emit_ea(x, op, H_R10))
+		return false;
+	jit_emit_tlb(x, word(x), false);
+	em_mem2(e, x->is64, 0x8b, dst, H_R10, H_R11);
+	return true;
+}
+
+static bool
+emit_jmp_indirect(struct jx *x)
+{
+	if (!indirect_operand(x, H_R10))
+		return false;
+	em_gs_imm32(&x->e, CPU_OFF(jit_br), x->off | BR_JMP);
+	jit_emit_lookup(x->j, &x->e, x->mmu);
+	return true;
+}
+
+/* A target in R10 that is not canonical faults before the return address is pushed: leave it to the
+ * interpreter. */
+static void
+check_canonical(struct jx *x)
+{
+	bool la57 = x->mode & JMODE_LA57;
+	if (!x->is64)
+		return;
+	em_rorx(&x->e, H_RCX, H_R10, la57 ? 56 : 47); /* the upper bits, all 0 or all 1 */
+	em_lea(&x->e, 1, H_RCX, H_RCX, EM_NONE, 0, 1);
+	em_pext_gs(&x->e, H_RCX, H_RCX, CPU_OFF(jit_sign_mask) + (la57 ? 8 : 0));
+	jit_ool(x, OOL_STEP, em_unless_rcx_zero_jmp(&x->e, x->e.p));
+}
+
+static bool
+emit_call_indirect(struct jx *x)
+{
+	if (!indirect_operand(x, H_R10))
+		return false;
+	check_canonical(x);
+	em_gs_store(&x->e, H_R10, CPU_OFF(jit_tmp));
+	emit_push_return(x);
+	em_gs_imm32(&x->e, CPU_OFF(jit_br), x->off | BR_CALL);
+	jit_ool(x, OOL_INDIRECT, em_jmp(&x->e, 0xe8, x->e.p));
+	emit_landing(x);
+	return true;
+}
+
+static void
+emit_ret(struct jx *x)
+{
+	unsigned pop = x->op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE ? (unsigned)x->op[0].imm.value.u : 0;
+	stack_access(x, 0, false);
+	em_mem2(&x->e, x->is64, 0x8b, H_R10, H_R10, H_R11);
+	move_sp(x, (int)(word(x) + pop));
+	em_gs_imm32(&x->e, CPU_OFF(jit_br), x->off | BR_RET);
+	em_8(&x->e, 0xc3);
+}
+
+/* Leave this instruction to the interpreter, alone. */
+void
+jit_emit_step(struct jx *x)
+{
+	em_mov_imm32(&x->e, H_R11, x->off);
+	em_jmp(&x->e, 0xe9, x->j->c.step);
+}
+
+enum jit_flow
+jit_flow_insn(struct jx *x)
+{
+	const ZydisDecodedInstruction *z = &x->z;
+	bool imm = x->op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
+	uint8_t *before = x->e.p;
+	if (z->mnemonic == ZYDIS_MNEMONIC_RET && z->meta.branch_type == ZYDIS_BRANCH_TYPE_NEAR &&
+	    z->operand_width == word(x) * 8) {
+		emit_ret(x);
+		return FLOW_END;
+	}
+	if (z->meta.branch_type != ZYDIS_BRANCH_TYPE_NEAR && z->meta.branch_type != ZYDIS_BRANCH_TYPE_SHORT)
+		return FLOW_NOT;
+	if (imm && !(x->is64 || z->operand_width == 32))
+		goto step;
+	switch (z->mnemonic) {
+	case ZYDIS_MNEMONIC_JMP:
+		if (imm)
+			jit_emit_goto(x, branch_target(x));
+		else if (!emit_jmp_indirect(x))
+			goto step;
+		return FLOW_END;
+	case ZYDIS_MNEMONIC_CALL:
+		if (imm)
+			emit_call_rel(x);
+		else if (!emit_call_indirect(x))
+			goto step;
+		return FLOW_NEXT;
+	case ZYDIS_MNEMONIC_LOOP:
+	case ZYDIS_MNEMONIC_JRCXZ:
+	case ZYDIS_MNEMONIC_JECXZ:
+		if (z->address_width == 16)
+			goto step;
+		emit_count(x, z->mnemonic == ZYDIS_MNEMONIC_LOOP);
+		return FLOW_NEXT;
+	case ZYDIS_MNEMONIC_LOOPE:
+	case ZYDIS_MNEMONIC_LOOPNE:
+	case ZYDIS_MNEMONIC_JCXZ:
+	case ZYDIS_MNEMONIC_RET:
+		goto step;
+	default:
+		if (z->meta.category != ZYDIS_CATEGORY_COND_BR)
+			goto step;
+		emit_jcc(x);
+		return FLOW_NEXT;
+	}
+step:
+	x->e.p = before;
+	jit_emit_step(x);
+	return FLOW_END;
+}
+
+/* ---- PUSH, POP, LEAVE, LEA, and what does nothing ---- */
+static bool
+emit_push(struct jx *x)
+{
+	struct emit *e = &x->e;
+	const ZydisDecodedOperand *op = &x->op[0];
+	unsigned w = x->is64;
+	if (x->z.operand_width != word(x) * 8)
+		return false;
+	if (op->type == ZYDIS_OPERAND_TYPE_MEMORY) {
+		if (!jit_emit_ea(x, op, H_R10))
+			return false;
+		jit_emit_tlb(x, word(x), false);
+		em_mem2(e, w, 0x8b, H_R10, H_R10, H_R11);
+		em_gs_store(e, H_R10, CPU_OFF(jit_tmp));
+		stack_access(x, -(int)word(x), true);
+		em_gs_load(e, H_RCX, CPU_OFF(jit_tmp));
+		em_mem2(e, w, 0x89, H_RCX, H_R10, H_R11);
+	} else if (op->type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
+		stack_access(x, -(int)word(x), true);
+		em_mem2(e, w, 0xc7, 0, H_R10, H_R11);
+		em_32(e, (uint32_t)op->imm.value.u);
+	} else {
+		unsigned g = soft_reg_offset(op->reg.value) / 8, h;
+		if (g >= 16)
+			return false; /* a segment register */
+		stack_access(x, -(int)word(x), true);
+		h = jit_host[g];
+		if (h == EM_NONE) {
+			em_gs_load(e, H_RCX, GPR_OFF(g));
+			h = H_RCX;
+		}
+		em_mem2(e, w, 0x89, h, H_R10, H_R11);
+	}
+	move_sp(x, -(int)word(x));
+	return true;
+}
+
+static bool
+emit_pop(struct jx *x)
+{
+	struct emit *e = &x->e;
+	unsigned g =
+	    x->op[0].type == ZYDIS_OPERAND_TYPE_REGISTER ? soft_reg_offset(x->op[0].reg.value) / 8 : 16;
+	if (x->z.operand_width != word(x) * 8 || g >= 16 || g == X86_RSP)
+		return false;
+	stack_access(x, 0, false);
+	if (jit_host[g] != EM_NONE) {
+		em_mem2(e, x->is64, 0x8b, jit_host[g], H_R10, H_R11);
+	} else {
+		em_mem2(e, x->is64, 0x8b, H_RCX, H_R10, H_R11);
+		em_gs_store(e, H_RCX, GPR_OFF(g));
+	}
+	move_sp(x, (int)word(x));
+	return true;
+}
+
+static bool
+emit_leave(struct jx *x)
+{
+	struct emit *e = &x->e;
+	unsigned rbp = jit_host[X86_RBP];
+	if (x->z.operand_width != word(x) * 8)
+		return false;
+	em_mov(e, x->is64, H_R10, rbp);
+	jit_emit_tlb(x, word(x), false);
+	em_mem2(e, x->is64, 0x8b, H_RCX, H_R10, H_R11);
+	em_lea(e, x->is64, jit_host[X86_RSP], rbp, EM_NONE, 0, (int32_t)word(x));
+	em_mov(e, x->is64, rbp, H_RCX);
+	return true;
+}
+
+static bool
+emit_lea(struct jx *x)
+{
+	unsigned g = soft_reg_offset(x->op[0].reg.value) / 8,
+		 h = jit_host[g] == EM_NONE ? H_R10 : jit_host[g];
+	unsigned w = x->z.operand_width == 64 && x->z.address_width == 64;
+	if (x->z.operand_width == 16 || x->z.address_width == 16 || !jit_emit_offset(x, &x->op[1], h, w))
+		return false;
+	if (jit_host[g] == EM_NONE)
+		em_gs_store(&x->e, h, GPR_OFF(g));
+	return true;
+}
+
+/* RDTSC (SDM vol. 2): the host's and an offset, split without flags. */
+static bool
+emit_rdtsc(struct jx *x)
+{
+	struct emit *e = &x->e;
+	if (!(x->mode & JMODE_TSC))
+		return false;
+	em_8(e, 0x0f); /* rdtsc */
+	em_8(e, 0x31);
+	em_rorx(e, H_RCX, H_RDX, 32);
+	em_lea(e, 1, H_RAX, H_RAX, H_RCX, 0, 0);
+	em_gs_load(e, H_RCX, CPU_OFF(jit_tsc));
+	em_lea(e, 1, H_RAX, H_RAX, H_RCX, 0, 0);
+	em_rorx(e, H_RDX, H_RAX, 32);
+	em_mov(e, 0, H_RDX, H_RDX);
+	em_mov(e, 0, H_RAX, H_RAX);
+	return true;
+}
+
+enum jit_flow
+jit_stack_insn(struct jx *x)
+{
+	uint8_t *before = x->e.p;
+	unsigned nool = x->nool;
+	bool ok = false;
+	switch (x->z.mnemonic) {
+	case ZYDIS_MNEMONIC_PUSH:
+		ok = emit_push(x);
+		break;
+	case ZYDIS_MNEMONIC_POP:
+		ok = emit_pop(x);
+		break;
+	case ZYDIS_MNEMONIC_LEAVE:
+		ok = emit_leave(x);
+		break;
+	case ZYDIS_MNEMONIC_LEA:
+		ok = emit_lea(x);
+		break;
+	case ZYDIS_MNEMONIC_RDTSC:
+		ok = emit_rdtsc(x);
+		break;
+	default:
+		return FLOW_NOT;
+	}
+	if (ok)
+		return FLOW_NEXT;
+	x->e.p = before;
+	x->nool = nool;
+	return FLOW_NOT;
+}
+
+/* ---- the cold part ---- */
+static void
+emit_exit_stub(struct jx *x, const struct ool *o)
+{
+	struct jit_exit *r = soft_code_alloc(x->cpu->vm->code, sizeof(*r));
+	if (r == NULL) {
+		x->failed = true;
+		return;
+	}
+	*r = (struct jit_exit){.rel32 = o->from,
+			       .stub = x->e.p,
+			       .from = x->u,
+			       .target = o->target,
+			       .backward = o->target <= (int32_t)o->off};
+	em_mov_imm64(&x->e, H_R11, (uintptr_t)r);
+	em_jmp(&x->e, 0xe9, x->j->c.chain);
+}
+
+void
+jit_emit_ool(struct jx *x)
+{
+	struct emit *e = &x->e;
+	for (unsigned n = 0; n < x->nool; n++) {
+		const struct ool *o = &x->ool[n];
+		em_patch(o->from, e->p);
+		switch (o->kind) {
+		case OOL_SLOW:
+			em_mov_imm32(e, H_RCX, o->what);
+			em_jmp(e, 0xe8, x->j->c.slow);
+			em_jmp(e, 0xe9, o->back);
+			break;
+		case OOL_EXIT:
+			emit_exit_stub(x, o);
+			break;
+		case OOL_FAR:
+			load_linear(x, H_R10, o->target);
+			jit_emit_lookup(x->j, e, x->mmu);
+			break;
+		case OOL_INDIRECT:
+			em_gs_load(e, H_R10, CPU_OFF(jit_tmp));
+			jit_emit_lookup(x->j, e, x->mmu);
+			break;
+		case OOL_STEP:
+			em_mov_imm32(e, H_R11, o->off);
+			em_jmp(e, 0xe9, x->j->c.step);
+			break;
+		case OOL_POLL:
+			em_mov_imm32(e, H_R11, x->start_off);
+			em_jmp(e, 0xe9, x->j->c.leave);
+			break;
+		}
+	}
+}

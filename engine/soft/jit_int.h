@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What the translator's own files share. */
+#ifndef LHYVE_SOFT_JIT_INT_H
+#define LHYVE_SOFT_JIT_INT_H
+
+#include <Zydis/Zydis.h>
+#include "engine/soft/code.h"
+#include "engine/soft/emit.h"
+#include "engine/soft/jit.h"
+
+struct jit_common { /* routines at the start of the cache, writable mapping */
+	const uint8_t *enter, *lookup, *chain, *leave, *step, *slow, *interp, *interp_end, *stale, *underflow,
+	    *fault, *vec_save, *fpu_load;
+};
+
+struct jit {
+	uint8_t *rw, *rx;
+	size_t bytes, used, common_end;
+	bool full;
+	struct jit_common c;
+	struct jit_unit nowhere; /* what empty entries of the vCPUs' tables name: it leads to the lookup */
+	struct jit_unit **hash;
+	struct jit_unit **by_addr; /* in order of start */
+	size_t nunits, room;
+};
+
+#define JIT_UNIT_CODE_MAX (64u * 1024) /* one unit's host code, with its cold part */
+#define JIT_UNIT_INSNS	  64
+
+static inline const uint8_t *
+jit_rx(const struct jit *j, const uint8_t *rw)
+{
+	return j->rx + (rw - j->rw);
+}
+
+enum ool_kind { OOL_SLOW, OOL_EXIT, OOL_FAR, OOL_INDIRECT, OOL_STEP, OOL_POLL };
+
+struct ool { /* code that stands behind the unit */
+	enum ool_kind kind;
+	uint8_t *from;	     /* displacement to patch */
+	const uint8_t *back; /* OOL_SLOW */
+	uint32_t what;	     /* OOL_SLOW */
+	int32_t target;	     /* OOL_EXIT, OOL_FAR: page offset, may lie outside the page */
+	unsigned off;	     /* of the instruction */
+};
+
+#define JIT_OOL_MAX   (JIT_UNIT_INSNS * 4)
+#define JIT_LAND_MAX  JIT_UNIT_INSNS
+#define JIT_FAULT_MAX JIT_UNIT_INSNS
+
+struct jx { /* a translation under way */
+	struct soft_cpu *cpu;
+	struct jit *j;
+	struct emit e;
+	uint32_t mode;
+	bool is64;
+	unsigned mmu;
+	unsigned off; /* page offset of the instruction */
+	unsigned start_off;
+	const uint8_t *bytes;
+	ZydisDecodedInstruction z;
+	ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
+	struct jit_unit *u;
+	struct ool ool[JIT_OOL_MAX];
+	unsigned nool;
+	uint32_t land[JIT_LAND_MAX];
+	unsigned nland;
+	struct jit_fault fault[JIT_FAULT_MAX];
+	unsigned nfault;
+	const uint8_t *poll_stub;
+	bool fpu_known; /* the x87 unit holds the guest's state here */
+	bool failed;	/* out of memory for what goes with the code */
+};
+
+#define CPU_OFF(member) offsetof(struct soft_cpu, member)
+#define GPR_OFF(g)	(CPU_OFF(gpr) + 8 * (g))
+
+/* ---- jit_cache.c ---- */
+void jit_insert(struct soft_code *c, struct jit_unit *u);
+void jit_chain(struct soft_code *c, struct jit_exit *x, struct jit_unit *to);
+/* ---- jit_common.c ---- */
+void jit_emit_common(struct jit *j);
+void jit_emit_lookup(struct jit *j, struct emit *e, unsigned mmu);
+
+/* ---- jit_insn.c ---- */
+/* The instruction by the host's own, with its registers and memory operand replaced. False: not that way. */
+bool jit_generic(struct jx *x);
+void jit_emit_tlb(struct jx *x, unsigned size, bool write); /* address in R10; afterwards [R10 + R11] */
+/* Address parts of m to host register dst, without segment, in 64 or 32 bits. */
+bool jit_emit_offset(struct jx *x, const ZydisDecodedOperand *m, unsigned dst, unsigned w);
+bool jit_emit_ea(struct jx *x, const ZydisDecodedOperand *m, unsigned dst);
+void jit_reg_load(struct jx *x, unsigned host, unsigned guest, unsigned w);
+void jit_reg_store(struct jx *x, unsigned guest, unsigned host, unsigned w);
+struct ool *jit_ool(struct jx *x, enum ool_kind kind, uint8_t *from);
+
+/* ---- jit_flow.c ---- */
+enum jit_flow { FLOW_NOT /* none of these */, FLOW_NEXT, FLOW_END };
+enum jit_flow jit_flow_insn(struct jx *x);
+enum jit_flow jit_stack_insn(struct jx *x);
+void jit_emit_goto(struct jx *x, int32_t target); /* jump to a page offset */
+void jit_emit_interp(struct jx *x, bool end);
+void jit_emit_step(struct jx *x);
+void jit_emit_ool(struct jx *x);
+
+#endif

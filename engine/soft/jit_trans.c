@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * One unit: guest code from an address on, instruction after instruction, until one that always leaves, the
+ * end of the page, or the limit.
+ *
+ *   start:   jmp poll                  leave: attn
+ *   entry:   mov ecx, gs:[go]          what looks up, calls, or branches backward enters here
+ *            jrcxz start
+ *   inner:   the instructions          forward branches within the page enter here
+ *   cold:    slow paths, exit stubs
+ */
+#include "engine/soft/decode.h"
+#include "engine/soft/jit_int.h"
+#include "engine/soft/ops.h"
+
+/* A call of the interpreter's handler. end: what follows is not run from here. */
+void
+jit_emit_interp(struct jx *x, bool end)
+{
+	struct soft_insn *i = soft_code_alloc(x->cpu->vm->code, 2 * sizeof(*i));
+	if (i == NULL) {
+		x->failed = true;
+		return;
+	}
+	memset(i, 0, 2 * sizeof(*i));
+	soft_decode_insn(x->cpu, x->mode & 0xff, x->bytes, MIN(15u, 0x1000 - x->off), x->off, i);
+	i[1].fn = op_jit_resume;
+	i[1].off = (uint16_t)(x->off + i->len);
+	i[1].base = i[1].index = REG_NONE;
+	i[1].aux.p = x->u;
+	x->fpu_known = false;
+	em_mov_imm64(&x->e, H_R11, (uintptr_t)i);
+	em_jmp(&x->e, end ? 0xe9 : 0xe8, end ? x->j->c.interp_end : x->j->c.interp);
+}
+
+static bool
+does_nothing(const struct jx *x)
+{
+	if (x->z.opcode_map == ZYDIS_OPCODE_MAP_0F && x->z.opcode == 0x0d)
+		return false; /* PREFETCH with a register: the interpreter knows the vendors */
+	switch (x->z.mnemonic) {
+	case ZYDIS_MNEMONIC_NOP:
+	case ZYDIS_MNEMONIC_ENDBR64:
+	case ZYDIS_MNEMONIC_ENDBR32:
+	case ZYDIS_MNEMONIC_PREFETCHT0:
+	case ZYDIS_MNEMONIC_PREFETCHT1:
+	case ZYDIS_MNEMONIC_PREFETCHT2:
+	case ZYDIS_MNEMONIC_PREFETCHNTA:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* False: the unit ends with this instruction. */
+static bool
+one_insn(struct jx *x)
+{
+	struct soft_insn probe;
+	uint8_t *before = x->e.p;
+	unsigned nool = x->nool;
+	enum jit_flow f = jit_flow_insn(x);
+	if (f != FLOW_NOT)
+		return f == FLOW_NEXT;
+	if (jit_stack_insn(x) == FLOW_NEXT || does_nothing(x) || jit_generic(x))
+		return true;
+	x->e.p = before;
+	x->nool = nool;
+	bool end = soft_decode_insn(x->cpu, x->mode & 0xff, x->bytes, MIN(15u, 0x1000 - x->off), x->off,
+				    &probe) == DECODE_END;
+	jit_emit_interp(x, end);
+	x->cpu->ctr.jit_interp_made++;
+	return !end;
+}
+
+static void
+emit_entry(struct jx *x)
+{
+	struct emit *e = &x->e;
+	uint8_t *start;
+	while ((uintptr_t)e->p & 15)
+		em_8(e, 0xcc);
+	start = e->p;
+	x->u->start = (uint32_t)(start - x->j->rw);
+	jit_ool(x, OOL_POLL, em_jmp(e, 0xe9, e->p));
+	x->u->entry = jit_rx(x->j, e->p);
+	em_gs(e, 0, 0x8b, H_RCX, CPU_OFF(go));
+	em_8(e, 0xe3);
+	em_8(e, (uint8_t)(start - (e->p + 1)));
+	x->u->poll_len = (uint16_t)(jit_rx(x->j, e->p) - x->u->entry);
+}
+
+/* All of the unit. False: nothing could be translated. */
+static bool
+emit_unit(struct jx *x, const uint8_t *hva)
+{
+	unsigned count = 0;
+	bool more = true;
+	emit_entry(x);
+	while (more && !x->failed) {
+		unsigned avail = 0x1000 - x->off;
+		ZyanStatus st;
+		if (avail == 0 || count == (x->mode & JMODE_ONE ? 1 : JIT_UNIT_INSNS)) {
+			jit_emit_goto(x, (int32_t)x->off);
+			break;
+		}
+		x->bytes = hva + (x->off - x->start_off);
+		st = soft_decode_zydis(x->mode & 0xff, x->bytes, MIN(avail, 15u), &x->z, x->op);
+		if (!ZYAN_SUCCESS(st)) {
+			if (count == 0 && avail < 15)
+				return false;
+			jit_emit_step(x);
+			x->off += MIN(avail, 15u); /* a change of any of these may make it an instruction */
+			break;
+		}
+		more = one_insn(x);
+		x->off += x->z.length;
+		count++;
+	}
+	x->cpu->ctr.jit_insns += count;
+	return true;
+}
+
+/* What goes with the code, into the arena. False: full. */
+static bool
+finish_unit(struct jx *x)
+{
+	struct soft_code *c = x->cpu->vm->code;
+	struct jit_unit *u = x->u;
+	jit_emit_ool(x);
+	u->land = soft_code_alloc(c, x->nland * sizeof(*u->land) + 1);
+	u->fault = soft_code_alloc(c, x->nfault * sizeof(*u->fault) + 1);
+	if (x->failed || u->land == NULL || u->fault == NULL)
+		return false;
+	memcpy(u->land, x->land, x->nland * sizeof(*u->land));
+	memcpy(u->fault, x->fault, x->nfault * sizeof(*u->fault));
+	u->nland = (uint16_t)x->nland;
+	u->nfault = (uint16_t)x->nfault;
+	u->bytes = (uint16_t)(x->off - x->start_off);
+	u->end = (uint32_t)(x->e.p - x->j->rw);
+	LH_ASSERT(u->end - u->start <= JIT_UNIT_CODE_MAX);
+	x->j->used = u->end;
+	return true;
+}
+
+struct jit_unit *
+soft_jit_translate(struct soft_cpu *cpu, uint64_t gpa, const uint8_t *hva, uint32_t mode)
+{
+	struct soft_code *c = cpu->vm->code;
+	struct jit *j = c->jit;
+	struct jit_unit *u;
+	uint64_t n;
+	uint32_t seq;
+	struct jx x;
+
+	soft_vec_sync(cpu);
+	for (;;) {
+		n = soft_code_open(cpu, gpa, &seq);
+		soft_code_lock(c, cpu);
+		u = soft_jit_find(j, gpa, mode);
+		if (u != NULL || (c->pages[n]->seq == seq && atomic_load(&c->marked[n])))
+			break;
+		pthread_mutex_unlock(&c->lock); /* written meanwhile */
+	}
+	if (u != NULL)
+		goto out;
+	u = soft_code_alloc(c, sizeof(*u));
+	if (u == NULL || j->used + JIT_UNIT_CODE_MAX > j->bytes || j->nunits == j->room)
+		goto full;
+	memset(u, 0, sizeof(*u));
+	u->gpa = gpa;
+	u->mode = mode;
+	x = (struct jx){.cpu = cpu, .j = j, .mode = mode, .u = u};
+	x.e.p = j->rw + j->used;
+	x.is64 = (mode & MODE_CS) == MODE_64;
+	x.mmu = mode >> JMODE_MMU_SHIFT & 3;
+	x.off = x.start_off = gpa & 0xfff;
+	if (!emit_unit(&x, hva)) {
+		u = NULL;
+		goto out;
+	}
+	if (!finish_unit(&x))
+		goto full;
+	u->valid = 1;
+	u->page_next = c->pages[n]->units;
+	c->pages[n]->units = u;
+	jit_insert(c, u);
+	cpu->ctr.jit_units++;
+out:
+	pthread_mutex_unlock(&c->lock);
+	return u;
+full:
+	j->full = true;
+	pthread_mutex_unlock(&c->lock);
+	soft_code_want_flush(cpu);
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The guest's vector registers are live in this engine (jit_run.c), and the C library's memory functions use
+ * vector registers: those whose size is not a small constant become string instructions here. Included before
+ * everything else, by the build.
+ */
+#ifndef LHYVE_SOFT_NOVEC_H
+#define LHYVE_SOFT_NOVEC_H
+
+#include <string.h>
+
+static inline void *
+novec_copy(void *dst, const void *src, size_t n)
+{
+	void *d = dst;
+	__asm__ volatile("rep movsb" : "+D"(d), "+S"(src), "+c"(n) : : "memory");
+	return dst;
+}
+
+static inline void *
+novec_set(void *dst, int v, size_t n)
+{
+	void *d = dst;
+	__asm__ volatile("rep stosb" : "+D"(d), "+c"(n) : "a"(v) : "memory");
+	return dst;
+}
+
+static inline int
+novec_compare(const void *a, const void *b, size_t n)
+{
+	const unsigned char *p = a, *q = b;
+	for (; n != 0; n--, p++, q++) {
+		if (*p != *q)
+			return *p < *q ? -1 : 1;
+	}
+	return 0;
+}
+
+#define NOVEC_SMALL(n)	(__builtin_constant_p(n) && (n) <= 32)
+#define memcpy(d, s, n) (NOVEC_SMALL(n) ? __builtin_memcpy(d, s, n) : novec_copy(d, s, n))
+#define memset(d, v, n) (NOVEC_SMALL(n) ? __builtin_memset(d, v, n) : novec_set(d, v, n))
+#define memcmp(a, b, n) novec_compare(a, b, n)
+
+#endif
