@@ -250,15 +250,15 @@ flush_all(struct soft_code *c)
 	soft_jit_flush(c->jit);
 }
 
-/* No decoded instruction may name a stub any more: blocks are gone, and so must be those that cross pages. */
+/* No decoded instruction may name a stub any more: blocks are gone, and so must be single ones. */
 static void
 drop_stubs(struct soft_vm *vm, unsigned ncpus)
 {
 	for (unsigned k = 0; k < ncpus; k++) {
 		vm->cpus[k]->cur_block = NULL;
-		for (unsigned i = 0; i < ARRAY_LEN(vm->cpus[k]->straddle); i++) {
-			free(vm->cpus[k]->straddle[i]);
-			vm->cpus[k]->straddle[i] = NULL;
+		for (unsigned i = 0; i < ARRAY_LEN(vm->cpus[k]->single); i++) {
+			free(vm->cpus[k]->single[i]);
+			vm->cpus[k]->single[i] = NULL;
 		}
 	}
 	soft_stub_reset(vm->stubs);
@@ -464,36 +464,29 @@ decode_single(struct soft_cpu *cpu, uint64_t rip, struct soft_block *b)
 	cpu->ctr.insns_decoded++;
 }
 
-struct soft_block *
-soft_single(struct soft_cpu *cpu)
-{
-	cpu->cur = NULL;
-	decode_single(cpu, cpu->rip, cpu->step_block);
-	return cpu->step_block;
-}
-
-struct straddle_block {
+struct single {
 	uint64_t la;
 	uint8_t bytes[16];
 	unsigned len;
 	struct soft_block b;
 };
 
-/* A block of one instruction that crosses a page end: kept per vCPU, its bytes compared each time. */
+/* One instruction at rip: kept per vCPU, its bytes compared each time. */
 static struct soft_block *
-straddle_block(struct soft_cpu *cpu, uint64_t rip)
+single_at(struct soft_cpu *cpu, uint64_t rip)
 {
 	uint64_t la = soft_fetch_la(cpu, rip);
-	struct straddle_block **slot = (struct straddle_block **)&cpu->straddle[(la >> 12) & 63], *s = *slot;
+	struct single **slot = (struct single **)&cpu->single[(la ^ la >> 12) & (SINGLES - 1)], *s = *slot;
 	uint8_t buf[16] = {0};
 	if (s == NULL) {
+		soft_vec_sync(cpu);
 		s = calloc(1, sizeof(*s) + 2 * sizeof(struct soft_insn));
 		LH_ASSERT(s != NULL);
 		s->la = 1; /* nothing yet */
 		*slot = s;
 	}
 	if (s->la == la && s->b.mode == cpu->mode && s->len != 0) {
-		unsigned n = fetch_bytes(cpu, la, buf, true);
+		unsigned n = fetch_bytes(cpu, la, buf, (la & 0xfff) + s->len > 0x1000);
 		if (n >= s->len && memcmp(buf, s->bytes, s->len) == 0) {
 			check_fetch_limit(cpu, rip, s->len);
 			return &s->b;
@@ -505,6 +498,13 @@ straddle_block(struct soft_cpu *cpu, uint64_t rip)
 	s->len = s->b.insn[0].len;
 	fetch_bytes(cpu, la, s->bytes, (la & 0xfff) + s->len > 0x1000);
 	return &s->b;
+}
+
+struct soft_block *
+soft_single(struct soft_cpu *cpu)
+{
+	cpu->cur = NULL;
+	return single_at(cpu, cpu->rip);
 }
 
 /* ---- finding ---- */
@@ -520,7 +520,7 @@ block_make(struct soft_cpu *cpu, uint64_t rip, uint64_t la, uint64_t gpa, uint8_
 		uint64_t n = soft_code_open(cpu, gpa, &seq);
 		count = decode_block(cpu, hva, avail, insns, &bytes);
 		if (count == 0)
-			return straddle_block(cpu, rip);
+			return single_at(cpu, rip); /* it crosses the page's end */
 		b = insert_block(cpu, n, seq, gpa, hva, insns, count, bytes);
 	}
 	return b;
@@ -545,7 +545,7 @@ soft_block_find(struct soft_cpu *cpu, uint64_t rip)
 	if (b->gpa == gpa && b->valid) {
 		j->rip = rip;
 		j->mode = cpu->mode;
-		j->gen = cpu->jc_gen;
+		j->gen = cpu->jc_gen + cpu->jc_gen_local;
 		j->block = b;
 	}
 	return b;
@@ -569,7 +569,7 @@ soft_goto(struct soft_cpu *cpu, uint64_t rip)
 		return NULL;
 	struct soft_jc_entry *j = &cpu->jc[(rip ^ (rip >> 12)) & (JC_SIZE - 1)];
 	struct soft_block *b = j->block;
-	if (UNLIKELY(j->rip != rip || j->gen != cpu->jc_gen || j->mode != cpu->mode ||
+	if (UNLIKELY(j->rip != rip || j->gen != cpu->jc_gen + cpu->jc_gen_local || j->mode != cpu->mode ||
 		     !atomic_load_explicit(&b->valid, memory_order_relaxed)))
 		b = soft_block_find(cpu, rip);
 	return enter_block(cpu, b, rip);

@@ -107,6 +107,7 @@ struct soft_block {
 #define TLB_BITS   10
 #define TLB_SIZE   (1u << TLB_BITS)
 #define ITLB_SIZE  64u
+#define SINGLES	   256u
 #define JC_SIZE	   4096u
 #define PAGE_MASK4 (~0xfffull)
 
@@ -129,6 +130,7 @@ struct soft_tlb {
 
 struct soft_itlb_entry {
 	uint64_t tag; /* linear page | (1 when user) */
+	bool global;
 	uint8_t *hva;
 	uint64_t gpa;
 };
@@ -163,8 +165,10 @@ enum { LEAVE_NONE, LEAVE_EXC, LEAVE_EXIT, LEAVE_BLOCK };
 enum soft_exc_kind { EXCK_FAULT, EXCK_TRAP, EXCK_INT, EXCK_INT3, EXCK_EXT, EXCK_NMI };
 
 /* Translated code by linear address, a table an MMU index. */
-#define JIT_JC_SIZE 2048u
-#define JIT_JC_MASK 0x71feull /* the address bits that choose the entry */
+#define JIT_JC_SIZE	  4096u
+#define JIT_JC_MASK	  0x1f0feull /* the address bits that choose the entry: JIT_JC_INDEX() */
+#define JIT_JC_INDEX(rip) ((unsigned)((rip) >> 1 & 0x7f) | ((unsigned)((rip) >> 12 & 0x1f) << 7))
+#define JIT_JC_USED	  512u /* entries that are remembered as in use, to be emptied one by one */
 struct jit_jc {
 	uint64_t neg; /* negated address; JIT_JC_NONE: empty */
 	struct jit_unit *unit;
@@ -187,8 +191,9 @@ struct soft_cpu {
 	uint64_t rflags;	   /* without the arithmetic flags */
 	uint64_t icount, branches; /* begun, by whole blocks; soft_uncount() takes back what was not */
 	uint32_t mode, jc_gen;
-	uint8_t rmw_pending; /* soft_rmw() gave a stand-in or a code page */
-	uint8_t ac_on;	     /* CR0.AM, EFLAGS.AC and CPL 3: accesses go the slow way */
+	uint32_t jc_gen_local; /* counts flushes that kept global pages */
+	uint8_t rmw_pending;   /* soft_rmw() gave a stand-in or a code page */
+	uint8_t ac_on;	       /* CR0.AM, EFLAGS.AC and CPL 3: accesses go the slow way */
 	uint8_t want_window, in_delivery;
 	uint8_t single_shadow; /* the shadow that the single instruction started with */
 	uint8_t tf_masked;     /* SYSCALL cleared TF: no trap after it */
@@ -198,21 +203,22 @@ struct soft_cpu {
 
 	/* translated code (jit.h) */
 	_Atomic uint32_t go; /* 0: leave at the next look; follows attn */
+	uint8_t fpu_out;     /* 0: x87 state is in the host's unit, not in fximage; only while vec_live */
 	uint8_t vec_live;    /* vector state is in the host's registers, not in st */
 	uint8_t jit_on, jit_one;
 	struct soft_cpu *self;
 	const uint8_t *jit_code;
 	void *jit_csp, *jit_sp, *jit_sp_top; /* C stack; return stack: now, empty */
 	uint64_t jit_pagebase;		     /* linear address of the page of code that runs */
-	uint64_t jit_la, jit_tmp;
+	uint64_t jit_la, jit_tmp, jit_tsc;   /* guest TSC = host TSC + jit_tsc */
 	uintptr_t jit_addend;
 	struct jit_exit *jit_exit;
 	uint32_t jit_br; /* BR_*: the last indirect branch */
 	uint64_t jit_tlb_mask, jit_page_mask, jit_jc_mask, jit_sign_mask[2];
 
-	_Alignas(64) struct x86_state st; /* the parts not shadowed above */
-	_Alignas(64) uint8_t membuf[256]; /* operand of a stub or a stand-in for RMW */
-	_Alignas(16) uint8_t fximage[512];
+	_Alignas(64) struct x86_state st;  /* the parts not shadowed above */
+	_Alignas(64) uint8_t membuf[256];  /* operand of a stub or a stand-in for RMW */
+	_Alignas(64) uint8_t fximage[576]; /* FXSAVE64's, and an XSAVE header that says x87 is in it */
 
 	/* exception in flight */
 	uint8_t exc_vec, exc_has_err, exc_kind;
@@ -252,8 +258,7 @@ struct soft_cpu {
 	void *stub_rsp; /* host stack pointer while a stub runs */
 	uint32_t host_mxcsr;
 
-	struct soft_block *step_block; /* room for single instructions */
-	struct soft_block *straddle[64];
+	struct soft_block *single[SINGLES]; /* instructions that ran alone */
 
 	_Atomic uint32_t running; /* executing guest code: must acknowledge safepoints */
 
@@ -272,6 +277,10 @@ struct soft_cpu {
 	void *jit_stack_sp[MMU_COUNT]; /* while another is in use */
 	uint32_t jit_mode[MMU_COUNT];  /* whose table and stack these are */
 	uint32_t jit_gen[MMU_COUNT];   /* jc_gen that they are good for */
+	uint32_t jit_gen_local[MMU_COUNT];
+	bool jit_local[MMU_COUNT]; /* code of pages that are not global ran since */
+	uint16_t jit_used[MMU_COUNT][JIT_JC_USED];
+	unsigned jit_nused[MMU_COUNT]; /* above JIT_JC_USED: any entry may be in use */
 	unsigned jit_mmu;	       /* whose stack jit_sp is in */
 	struct jit_jc jit_jc[MMU_COUNT][JIT_JC_SIZE];
 };
@@ -371,6 +380,8 @@ void soft_tlb_wprotect(struct soft_cpu *cpu, uint64_t gpa);
 void soft_mmu_update(struct soft_cpu *cpu); /* CPL, CR0, CR4, EFLAGS.AC changed: choose the MMU index */
 /* Instruction fetch: host pointer and gpa of the byte at la; raises #PF. NULL: not RAM. */
 uint8_t *soft_fetch_ptr(struct soft_cpu *cpu, uint64_t la, uint64_t *gpa);
+/* Was the page that soft_fetch_ptr() just gave for la a global one? */
+bool soft_fetch_global(const struct soft_cpu *cpu, uint64_t la);
 /* PAE: load the four PDPTEs from cr3. False: reserved bits (#GP). */
 bool soft_load_pdptes(struct soft_cpu *cpu, uint64_t cr3);
 /* Address translation for tests and the debugger: no side effects. */
@@ -511,7 +522,7 @@ const struct soft_insn *soft_goto_link(struct soft_cpu *cpu, const struct soft_i
 				       int slot);
 const struct soft_insn *op_stale(struct soft_cpu *cpu,
 				 const struct soft_insn *i); /* the block was overwritten */
-/* Decode the one instruction at cpu->rip into cpu->step_block. Raises fetch faults. */
+/* The one instruction at cpu->rip, decoded. Raises fetch faults. */
 struct soft_block *soft_single(struct soft_cpu *cpu);
 /* soft.c: one instruction at cpu->rip, with all that goes with it; ATTN_STEP is set. */
 void soft_run_single(struct soft_cpu *cpu);

@@ -36,6 +36,7 @@ enum {
 	JMODE_AVX = 1 << 11,
 	JMODE_X87 = 1 << 12,
 	JMODE_LA57 = 1 << 14,
+	JMODE_TSC = 1 << 15, /* RDTSC is the host's and an offset */
 	JMODE_ONE = 1 << 13, /* units of one instruction, not chained: for tests */
 };
 

@@ -28,6 +28,7 @@ jit_emit_interp(struct jx *x, bool end)
 	i[1].off = (uint16_t)(x->off + i->len);
 	i[1].base = i[1].index = REG_NONE;
 	i[1].aux.p = x->u;
+	x->fpu_known = false;
 	em_mov_imm64(&x->e, H_R11, (uintptr_t)i);
 	em_jmp(&x->e, end ? 0xe9 : 0xe8, end ? x->j->c.interp_end : x->j->c.interp);
 }
@@ -35,6 +36,8 @@ jit_emit_interp(struct jx *x, bool end)
 static bool
 does_nothing(const struct jx *x)
 {
+	if (x->z.opcode_map == ZYDIS_OPCODE_MAP_0F && x->z.opcode == 0x0d)
+		return false; /* PREFETCH with a register: the interpreter knows the vendors */
 	switch (x->z.mnemonic) {
 	case ZYDIS_MNEMONIC_NOP:
 	case ZYDIS_MNEMONIC_ENDBR64:

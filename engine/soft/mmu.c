@@ -12,14 +12,16 @@
 
 enum { ACC_READ, ACC_WRITE, ACC_EXEC };
 
-#define PTE_P	  (1ull << 0)
-#define PTE_W	  (1ull << 1)
-#define PTE_U	  (1ull << 2)
-#define PTE_A	  (1ull << 5)
-#define PTE_D	  (1ull << 6)
-#define PTE_PS	  (1ull << 7)
-#define PTE_NX	  (1ull << 63)
-#define TLB_LARGE 1ull /* in soft_tlb.gpa[]: part of a page above 4 KiB */
+#define PTE_P	   (1ull << 0)
+#define PTE_W	   (1ull << 1)
+#define PTE_U	   (1ull << 2)
+#define PTE_A	   (1ull << 5)
+#define PTE_D	   (1ull << 6)
+#define PTE_PS	   (1ull << 7)
+#define PTE_NX	   (1ull << 63)
+#define PTE_G	   (1ull << 8)
+#define TLB_LARGE  1ull /* in soft_tlb.gpa[]: part of a page above 4 KiB */
+#define TLB_GLOBAL 2ull /* stays when CR3 is written */
 
 /* An always-missing TLB, for when every access needs the slow path (alignment checks). */
 static struct soft_tlb tlb_nothing;
@@ -45,19 +47,36 @@ tlb_clear(struct soft_cpu *cpu, unsigned idx)
 	cpu->tlb_used[idx] = 0;
 }
 
+/* All but global pages (SDM vol. 3A 4.10.4.1). */
+static void
+tlb_clear_local(struct soft_tlb *t)
+{
+	for (unsigned n = 0; n < TLB_SIZE; n++) {
+		if (!(t->gpa[n] & TLB_GLOBAL))
+			t->nr[n] = t->nw[n] = TLB_NOTAG(n);
+	}
+}
+
 void
 soft_tlb_flush(struct soft_cpu *cpu, bool global)
 {
-	(void)global; /* entries do not know their G bit: dropping more than asked for is allowed (SDM 4.10.4)
-		       */
 	pthread_once(&tlb_nothing_once, tlb_nothing_init);
 	for (unsigned idx = 0; idx < MMU_COUNT; idx++) {
-		if (cpu->tlb_used[idx])
+		if (!cpu->tlb_used[idx])
+			continue;
+		if (global || idx == MMU_USER)
 			tlb_clear(cpu, idx);
+		else
+			tlb_clear_local(&cpu->tlb[idx]);
 	}
-	for (unsigned n = 0; n < ITLB_SIZE; n++)
-		cpu->itlb[n].tag = 2;
-	cpu->jc_gen++;
+	for (unsigned n = 0; n < ITLB_SIZE; n++) {
+		if (global || !cpu->itlb[n].global)
+			cpu->itlb[n].tag = 2;
+	}
+	if (global)
+		cpu->jc_gen++;
+	else
+		cpu->jc_gen_local++;
 	cpu->ctr.tlb_flush++;
 }
 
@@ -374,6 +393,12 @@ watch_check(struct soft_cpu *cpu, uint64_t la, unsigned size, bool write)
 	}
 }
 
+static bool
+is_global(const struct soft_cpu *cpu, const struct walk *w)
+{
+	return w->levels != 0 && (w->last & PTE_G) && (cpu->st.cr4 & CR4_PGE);
+}
+
 /* ---- filling ---- */
 struct target {
 	uint8_t *hva; /* NULL: device */
@@ -419,7 +444,8 @@ resolve(struct soft_cpu *cpu, uint64_t la, unsigned idx, int acc)
 	if (acc == ACC_WRITE && old_r != ntag && w.levels != 0 && walk_check(cpu, &w, idx, ACC_READ) != 0)
 		tlb->nr[n] = TLB_NOTAG(n);
 	tlb->add[n] = (uintptr_t)t.hva - la;
-	tlb->gpa[n] = (w.gpa & PAGE_MASK4) | (w.page > 4096 ? TLB_LARGE : 0);
+	tlb->gpa[n] =
+	    (w.gpa & PAGE_MASK4) | (w.page > 4096 ? TLB_LARGE : 0) | (is_global(cpu, &w) ? TLB_GLOBAL : 0);
 	cpu->tlb_used[idx] = 1;
 	return t;
 }
@@ -570,8 +596,12 @@ store_idx(struct soft_cpu *cpu, uint64_t la, const uint8_t *buf, unsigned len, u
 		t = resolve(cpu, la, idx, ACC_WRITE);
 	}
 	watch_check(cpu, la, len, true);
+	/* A device first: the instruction runs again when it has answered, and must find RAM as it was. */
+	bool second_first = first < len && t2.hva == NULL && t.hva != NULL;
+	if (second_first)
+		write_target(cpu, &t2, buf + first, len - first);
 	write_target(cpu, &t, buf, first);
-	if (first < len)
+	if (first < len && !second_first)
 		write_target(cpu, &t2, buf + first, len - first);
 }
 
@@ -805,7 +835,14 @@ soft_fetch_ptr(struct soft_cpu *cpu, uint64_t la, uint64_t *gpa)
 	if (r == NULL)
 		return NULL;
 	e->tag = tag;
+	e->global = is_global(cpu, &w);
 	e->hva = r->hva + ((w.gpa & PAGE_MASK4) - r->gpa);
 	e->gpa = w.gpa & PAGE_MASK4;
 	return e->hva + (la & 0xfff);
+}
+
+bool
+soft_fetch_global(const struct soft_cpu *cpu, uint64_t la)
+{
+	return cpu->itlb[(la >> 12) & (ITLB_SIZE - 1)].global;
 }

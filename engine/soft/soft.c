@@ -565,13 +565,10 @@ soft_vcpu_create(struct engine_vm *evm, unsigned id, const struct x86_cpuid *cpu
 	cpu = aligned_alloc(64, (sizeof(*cpu) + 63) & ~63ul);
 	if (cpu != NULL)
 		memset(cpu, 0, sizeof(*cpu));
-	if (cpu != NULL) {
-		cpu->step_block = calloc(1, sizeof(struct soft_block) + 2 * sizeof(struct soft_insn));
+	if (cpu != NULL)
 		cpu->cpuid = malloc(sizeof(*cpuid));
-	}
-	if (cpu == NULL || cpu->step_block == NULL || cpu->cpuid == NULL) {
+	if (cpu == NULL || cpu->cpuid == NULL) {
 		if (cpu != NULL) {
-			free(cpu->step_block);
 			free(cpu->cpuid);
 		}
 		free(cpu);
@@ -589,7 +586,6 @@ soft_vcpu_create(struct engine_vm *evm, unsigned id, const struct x86_cpuid *cpu
 	soft_pmu_init(cpu);
 	if (soft_jit_vcpu_init(cpu, err) != 0) {
 		soft_jit_vcpu_fini(cpu);
-		free(cpu->step_block);
 		free(cpu->cpuid);
 		free(cpu);
 		return NULL;
@@ -621,10 +617,9 @@ soft_vcpu_destroy(struct engine_vcpu *v)
 	soft_trace_close(cpu);
 	soft_pmu_fini(cpu);
 	cpu->vm->cpus[cpu->id] = NULL;
-	for (unsigned n = 0; n < ARRAY_LEN(cpu->straddle); n++)
-		free(cpu->straddle[n]);
+	for (unsigned n = 0; n < ARRAY_LEN(cpu->single); n++)
+		free(cpu->single[n]);
 	soft_jit_vcpu_fini(cpu);
-	free(cpu->step_block);
 	free(cpu->cpuid);
 	free(cpu);
 }

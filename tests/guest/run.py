@@ -20,10 +20,10 @@ PASSED = 1  # 0 to port 0xf4
 def entry(path, name):
     with open(path, encoding="utf-8") as f:
         for line in f:
-            words = line.split(None, 5)
+            words = line.split(None, 6)
             if words and words[0] == name:
-                keys = [] if words[4] == "-" else words[4].split(",")
-                return words[1].split(","), words[2], words[3], keys, words[5].strip()
+                keys = [] if words[5] == "-" else words[5].split(",")
+                return words[2].split(","), words[3], words[4], keys, words[6].strip()
     sys.exit(f"{path}: no guest {name}")
 
 
@@ -66,6 +66,9 @@ def main():
     t = tap.Tap()
     for engine in sys.argv[4:] or engines:
         t.case(f"{name} on {engine}", run, engine, cpus, memory, keys, image, expected)
+        if engine == "soft":
+            t.case(f"{name} on soft, interpreted", run, engine, cpus, memory, [*keys, "soft.translate=false"], image,
+                   expected)
     t.done()
 
 
