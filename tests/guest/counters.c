@@ -154,6 +154,9 @@ overflow(void)
 {
 	uint64_t count;
 
+	outb(0x21, 0xff); /* no timer of the PIC's: what waits there comes by LINT0 */
+	outb(0xa1, 0xff);
+	*apic(0x350) = 0x10000;
 	*apic(0xf0) = 0x1ff;
 	*apic(0x340) = PMI_VECTOR;
 	trap_interrupt = on_overflow;
