@@ -21,6 +21,7 @@
 #include <setjmp.h>
 #include <stdatomic.h>
 #include "base/util.h"
+#include "base/vmclock.h"
 #include "engine/engine.h"
 #include "mem/gpmap.h"
 
@@ -249,7 +250,9 @@ struct soft_cpu {
 	unsigned pauses;
 	uint64_t pmu_icount, pmu_branches; /* when the counters were brought up to date (pmu.c) */
 	struct soft_trace *trace;	   /* NULL: none (trace.c) */
-	uint8_t pmu_on;			   /* one is enabled */
+	uint8_t pmu_on, pmi;		   /* a counter is enabled; one that interrupts has overflowed */
+	_Atomic bool pmu_ticks;		   /* one is enabled that interrupts */
+	struct vm_timer pmu_timer;
 
 	jmp_buf jb;
 	void *stub_rsp; /* host stack pointer while a stub runs */
@@ -573,6 +576,8 @@ void soft_trace_write(struct soft_cpu *cpu, uint64_t gpa, uint64_t len); /* RAM 
 /* ---- counters, backdoors (pmu.c) ---- */
 /* Count up to the instruction that runs, which is not counted yet. */
 void soft_pmu_sync(struct soft_cpu *cpu);
+void soft_pmu_init(struct soft_cpu *cpu);
+void soft_pmu_fini(struct soft_cpu *cpu);
 void soft_pmu_changed(struct soft_cpu *cpu);		   /* the controls in st.msr were written */
 uint64_t soft_pmu_rdmsr(struct soft_cpu *cpu, unsigned n); /* MSR 0xc0010000 + n, n < 8 */
 void soft_pmu_wrmsr(struct soft_cpu *cpu, unsigned n, uint64_t v);
