@@ -191,6 +191,8 @@ void
 soft_code_written(struct soft_vm *vm, struct soft_cpu *cpu, uint64_t gpa, uint64_t len)
 {
 	struct soft_code *c = vm->code;
+	if (cpu != NULL && UNLIKELY(cpu->trace != NULL))
+		soft_trace_write(cpu, gpa, len);
 	for (uint64_t page = gpa & PAGE_MASK4; page < gpa + len; page += 0x1000) {
 		uint64_t n = page_number(c, page);
 		if (!atomic_load(&c->marked[n]))
@@ -209,7 +211,7 @@ soft_code_before_write(struct soft_cpu *cpu, uint64_t gpa, unsigned len)
 	uint64_t n = page_number(c, gpa), at;
 	const uint8_t *own;
 	bool ok;
-	if (atomic_load(&cpu->vm->ncpus) != 1 || (cpu->st.dr[7] & 0xff))
+	if (atomic_load(&cpu->vm->ncpus) != 1 || (cpu->st.dr[7] & 0xff) || cpu->trace != NULL)
 		return false; /* another one may decode the old bytes between this and the write */
 	own = soft_fetch_known(cpu, cpu->jit_pagebase, &at);
 	if (own == NULL || ((at ^ gpa) & PAGE_MASK4) == 0)
