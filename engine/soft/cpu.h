@@ -198,6 +198,7 @@ struct soft_cpu {
 	uint8_t single_shadow; /* the shadow that the single instruction started with */
 	uint8_t tf_masked;     /* SYSCALL cleared TF: no trap after it */
 	uint8_t want_flush;    /* the block arena is full */
+	uint8_t rep_open;      /* a REP was left between two iterations: the next event's RF */
 	uint64_t rmw_la, rmw_size, rmw_gpa;
 	uint64_t ip_mask; /* of IP in the current code segment */
 

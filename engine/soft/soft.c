@@ -397,6 +397,7 @@ run_guest(struct soft_cpu *cpu)
 		    cpu->st.nmi_pending || cpu->want_flush || cpu->in_delivery) {
 			if (between_blocks(cpu))
 				return;
+			cpu->rep_open = 0;
 			if (atomic_load(&cpu->attn) & ATTN_STEP) {
 				if (UNLIKELY(cpu->trace != NULL))
 					soft_trace_step(cpu);
@@ -405,6 +406,7 @@ run_guest(struct soft_cpu *cpu)
 				continue;
 			}
 		}
+		cpu->rep_open = 0;
 		if (cpu->jit_on && !cpu->pmu_on && soft_jit_run(cpu))
 			continue;
 		const struct soft_insn *i = soft_goto(cpu, cpu->rip);

@@ -46,6 +46,7 @@ struct trap_seen {
 	int vector;
 	unsigned count;
 	unsigned long error, rip, cs, rflags, cr2;
+	unsigned long frame; /* where the handler's frame begins: its error code or a 0 */
 };
 extern volatile struct trap_seen trap_seen;
 void trap_clear(void);

@@ -185,6 +185,7 @@ remember(const struct trap_frame *f)
 	trap_seen.cs = (uint16_t)f->cs;
 	trap_seen.rflags = f->flags;
 	trap_seen.cr2 = cr2;
+	trap_seen.frame = (uintptr_t)&f->error;
 }
 
 /* The registers of what guest_enter() started. */
