@@ -365,8 +365,9 @@ void soft_probe_aligned(struct soft_cpu *cpu, uint64_t la, unsigned size,
 /* Host pointer to la for `write` or read when the whole page run allows it, else NULL. No fault raised. */
 uint8_t *soft_direct(struct soft_cpu *cpu, uint64_t la, bool write);
 /* Put la's page into the TLB so that [la, la + size) may be accessed through it. False: not possible, or not
- * allowed; no fault is raised. */
-bool soft_tlb_fill(struct soft_cpu *cpu, uint64_t la, unsigned size, bool write);
+ * allowed; no fault is raised. *addend: host pointer = la + it; for this one access when it is a write to a
+ * page of code. */
+bool soft_tlb_fill(struct soft_cpu *cpu, uint64_t la, unsigned size, bool write, uintptr_t *addend);
 /* Implicit supervisor accesses: descriptor tables, TSS. */
 uint64_t soft_load_sys(struct soft_cpu *cpu, uint64_t la, unsigned size);
 void soft_store_sys(struct soft_cpu *cpu, uint64_t la, unsigned size, uint64_t val);
@@ -380,6 +381,8 @@ void soft_tlb_wprotect(struct soft_cpu *cpu, uint64_t gpa);
 void soft_mmu_update(struct soft_cpu *cpu); /* CPL, CR0, CR4, EFLAGS.AC changed: choose the MMU index */
 /* Instruction fetch: host pointer and gpa of the byte at la; raises #PF. NULL: not RAM. */
 uint8_t *soft_fetch_ptr(struct soft_cpu *cpu, uint64_t la, uint64_t *gpa);
+/* As soft_fetch_ptr() for a page that was fetched from before, without faults. NULL: forgotten since. */
+uint8_t *soft_fetch_known(const struct soft_cpu *cpu, uint64_t la, uint64_t *gpa);
 /* Was the page that soft_fetch_ptr() just gave for la a global one? */
 bool soft_fetch_global(const struct soft_cpu *cpu, uint64_t la);
 /* PAE: load the four PDPTEs from cr3. False: reserved bits (#GP). */
