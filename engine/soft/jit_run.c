@@ -171,7 +171,7 @@ static bool
 undo_branch(struct soft_cpu *cpu)
 {
 	uint64_t rip = cpu->jit_pagebase + (cpu->jit_br & 0xfff), gpa;
-	if (!soft_is64(cpu) || soft_canonical(cpu, cpu->rip))
+	if (!soft_is64(cpu) || soft_canonical(cpu, cpu->rip) || (cpu->jit_br & BR_NONE))
 		return false;
 	const uint8_t *p = soft_fetch_ptr(cpu, rip, &gpa);
 	unsigned pop = 8;
