@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Small works, each for a fixed number of rounds: natively, in lhyve, in QEMU. A line each on standard output:
- * "suite: NAME NANOSECONDS" for one round. Static, no files, no arguments: `suite [ROW...]`.
+ * Small works, each for a fixed number of rounds: natively, in lhyve, in QEMU. A line each on standard
+ * output: "suite: NAME NANOSECONDS" for one round. Static, no files, no arguments: `suite [ROW...]`.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -330,7 +330,8 @@ self_modifying(void)
 {
 	static uint8_t *page;
 	if (page == NULL)
-		page = mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		page =
+		    mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	for (unsigned n = 0; n < 1000; n++) {
 		static const uint8_t code[] = {0xb8, 0, 0, 0, 0, 0xc3}; /* mov eax, imm; ret */
 		memcpy(page, code, sizeof(code));
@@ -343,13 +344,27 @@ static const struct row {
 	const char *name;
 	void (*run)(void);
 } rows[] = {
-    {"registers", registers}, {"sort", sort},		{"hash", hash},
-    {"recursion", recursion}, {"indirect", indirect},	{"interpreter", interpreter},
-    {"scalar-fp", scalar_fp}, {"matmul-sse2", matmul_sse2}, {"matmul-avx2", matmul_avx2},
-    {"x87", x87},	      {"memcpy", copy},		{"rep-movs", copy_rep},
-    {"triad", triad},	      {"chase", chase},		{"syscall", system_call},
-    {"signal", signals},      {"page-fault", page_faults}, {"fork", fork_wait},
-    {"pipe", pipes},	      {"files", files},		{"self-modifying", self_modifying},
+    {"registers", registers},
+    {"sort", sort},
+    {"hash", hash},
+    {"recursion", recursion},
+    {"indirect", indirect},
+    {"interpreter", interpreter},
+    {"scalar-fp", scalar_fp},
+    {"matmul-sse2", matmul_sse2},
+    {"matmul-avx2", matmul_avx2},
+    {"x87", x87},
+    {"memcpy", copy},
+    {"rep-movs", copy_rep},
+    {"triad", triad},
+    {"chase", chase},
+    {"syscall", system_call},
+    {"signal", signals},
+    {"page-fault", page_faults},
+    {"fork", fork_wait},
+    {"pipe", pipes},
+    {"files", files},
+    {"self-modifying", self_modifying},
 };
 
 static uint64_t
@@ -385,7 +400,7 @@ main(int argc, char **argv)
 	area = mmap(NULL, 4 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (area == MAP_FAILED)
 		return 1;
-	mkdir("/tmp", 0777);
+	(void)mkdir("/tmp", 0777);
 	for (unsigned n = 0; n < 1 << 20; n++)
 		((uint32_t *)area)[n] = n * 2654435761u;
 	for (unsigned n = 0; n < sizeof(rows) / sizeof(rows[0]); n++) {

@@ -325,6 +325,12 @@ exit_pause(struct cpu *p)
 }
 
 static void
+exit_pmi(struct cpu *p)
+{
+	lapic_pmi(p->set->lapic, p->n);
+}
+
+static void
 exit_shutdown(struct cpu *p)
 {
 	p->set->cfg.ended(p->set->cfg.ctx, BOARD_TRIPLE_FAULT);
@@ -354,6 +360,7 @@ static const struct {
     [VM_EXIT_HLT] = {"exit.hlt", exit_hlt},
     [VM_EXIT_PAUSE] = {"exit.pause", exit_pause},
     [VM_EXIT_SHUTDOWN] = {"exit.shutdown", exit_shutdown},
+    [VM_EXIT_PMI] = {"exit.pmi", exit_pmi},
     [VM_EXIT_DEBUG] = {"exit.debug", exit_nothing},
     [VM_EXIT_UNSUPPORTED] = {"exit.unsupported", exit_unsupported},
 };

@@ -33,6 +33,7 @@ enum vm_exit_kind {
 			     set_state */
 	VM_EXIT_PAUSE,	  /* spinning: yield if vCPUs outnumber processors */
 	VM_EXIT_SHUTDOWN, /* triple fault */
+	VM_EXIT_PMI,	  /* a performance counter overflowed that interrupts: the APIC's LVT says how */
 	VM_EXIT_DEBUG,	  /* host debugger */
 	VM_EXIT_UNSUPPORTED, /* the engine cannot go on: text in u.why (instruction and address) */
 };

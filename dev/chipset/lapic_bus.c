@@ -424,3 +424,17 @@ lapic_lint1_nmi(struct lapic_set *s)
 		lapic_act(l, &act);
 	}
 }
+
+void
+lapic_pmi(struct lapic_set *s, unsigned cpu)
+{
+	struct lapic *l = s->apic[cpu];
+	struct lapic_actions act = {0};
+
+	pthread_mutex_lock(&l->lock);
+	if (lapic_hw_enabled(l))
+		lapic_local_interrupt(l, LVT_PERF, false, &act);
+	lapic_update(l, &act);
+	pthread_mutex_unlock(&l->lock);
+	lapic_act(l, &act);
+}

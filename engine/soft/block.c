@@ -23,7 +23,8 @@
 
 #define HASH_BITS    17
 #define ARENA_BYTES  (192 * MIB) /* address space; touched as it is used */
-#define QUIET_WRITES 64		 /* writes beside the code of a page until the page is given back to data */
+#define HITS_KEPT    16 /* writes into code after which a page without code stays marked: more is to come */
+#define QUIET_WRITES 64 /* writes beside the code of a page until the page is given back to data */
 
 struct soft_code *
 soft_code_create(struct gpmap *mem, struct err *err)
@@ -151,6 +152,41 @@ drop_block(struct soft_code *c, struct soft_block *b)
 		__atomic_store_n(&prev->hash_next, b->hash_next, __ATOMIC_RELEASE);
 }
 
+/* Drop what was decoded from [gpa, gpa + len) of page n. The lock is held. */
+static void
+page_written(struct soft_code *c, struct soft_cpu *cpu, uint64_t n, uint64_t gpa, uint64_t len)
+{
+	struct code_page *p = c->pages[n];
+	struct soft_block **link = &p->blocks, *b;
+	bool hit = false;
+	p->seq++;
+	while ((b = *link) != NULL) {
+		if (b->gpa < gpa + len && gpa < b->gpa + b->bytes) {
+			drop_block(c, b);
+			*link = b->page_next;
+			hit = true;
+		} else {
+			link = &b->page_next;
+		}
+	}
+	hit |= soft_jit_written(c->jit, p, gpa, len);
+	if (hit) {
+		if (cpu != NULL)
+			cpu->ctr.smc++;
+		p->hits = MIN(p->hits + 1, HITS_KEPT);
+	} else if (++p->near_writes >= QUIET_WRITES) {
+		for (b = p->blocks; b != NULL; b = b->page_next)
+			drop_block(c, b);
+		p->blocks = NULL;
+		soft_jit_drop_page(c->jit, p);
+		p->hits = 0;
+	}
+	if (p->blocks == NULL && p->units == NULL && p->hits < HITS_KEPT) {
+		p->near_writes = 0;
+		atomic_store(&c->marked[n], 0);
+	}
+}
+
 void
 soft_code_written(struct soft_vm *vm, struct soft_cpu *cpu, uint64_t gpa, uint64_t len)
 {
@@ -162,35 +198,30 @@ soft_code_written(struct soft_vm *vm, struct soft_cpu *cpu, uint64_t gpa, uint64
 		if (!atomic_load(&c->marked[n]))
 			continue;
 		soft_code_lock(c, cpu);
-		struct code_page *p = c->pages[n];
-		struct soft_block **link = &p->blocks, *b;
-		bool hit = false;
-		p->seq++;
-		while ((b = *link) != NULL) {
-			if (b->gpa < gpa + len && gpa < b->gpa + b->bytes) {
-				drop_block(c, b);
-				*link = b->page_next;
-				hit = true;
-			} else {
-				link = &b->page_next;
-			}
-		}
-		hit |= soft_jit_written(c->jit, p, gpa, len);
-		if (hit) {
-			if (cpu != NULL)
-				cpu->ctr.smc++;
-		} else if (++p->near_writes >= QUIET_WRITES) {
-			for (b = p->blocks; b != NULL; b = b->page_next)
-				drop_block(c, b);
-			p->blocks = NULL;
-			soft_jit_drop_page(c->jit, p);
-		}
-		if (p->blocks == NULL && p->units == NULL) {
-			p->near_writes = 0;
-			atomic_store(&c->marked[n], 0);
-		}
+		if (atomic_load(&c->marked[n]))
+			page_written(c, cpu, n, gpa, len);
 		pthread_mutex_unlock(&c->lock);
 	}
+}
+
+bool
+soft_code_before_write(struct soft_cpu *cpu, uint64_t gpa, unsigned len)
+{
+	struct soft_code *c = cpu->vm->code;
+	uint64_t n = page_number(c, gpa), at;
+	const uint8_t *own;
+	bool ok;
+	if (atomic_load(&cpu->vm->ncpus) != 1 || (cpu->st.dr[7] & 0xff) || cpu->trace != NULL)
+		return false; /* another one may decode the old bytes between this and the write */
+	own = soft_fetch_known(cpu, cpu->jit_pagebase, &at);
+	if (own == NULL || ((at ^ gpa) & PAGE_MASK4) == 0)
+		return false; /* the code that writes may be what is written */
+	soft_code_lock(c, cpu);
+	ok = atomic_load(&c->marked[n]) && c->pages[n]->near_writes + 1 < QUIET_WRITES;
+	if (ok)
+		page_written(c, cpu, n, gpa, len);
+	pthread_mutex_unlock(&c->lock);
+	return ok;
 }
 
 /* ---- making ---- */

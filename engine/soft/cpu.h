@@ -21,6 +21,7 @@
 #include <setjmp.h>
 #include <stdatomic.h>
 #include "base/util.h"
+#include "base/vmclock.h"
 #include "engine/engine.h"
 #include "mem/gpmap.h"
 
@@ -250,7 +251,9 @@ struct soft_cpu {
 	unsigned pauses;
 	uint64_t pmu_icount, pmu_branches; /* when the counters were brought up to date (pmu.c) */
 	struct soft_trace *trace;	   /* NULL: none (trace.c) */
-	uint8_t pmu_on;			   /* one is enabled */
+	uint8_t pmu_on, pmi;		   /* a counter is enabled; one that interrupts has overflowed */
+	_Atomic bool pmu_ticks;		   /* one is enabled that interrupts */
+	struct vm_timer pmu_timer;
 
 	jmp_buf jb;
 	void *stub_rsp; /* host stack pointer while a stub runs */
@@ -363,8 +366,9 @@ void soft_probe_aligned(struct soft_cpu *cpu, uint64_t la, unsigned size,
 /* Host pointer to la for `write` or read when the whole page run allows it, else NULL. No fault raised. */
 uint8_t *soft_direct(struct soft_cpu *cpu, uint64_t la, bool write);
 /* Put la's page into the TLB so that [la, la + size) may be accessed through it. False: not possible, or not
- * allowed; no fault is raised. */
-bool soft_tlb_fill(struct soft_cpu *cpu, uint64_t la, unsigned size, bool write);
+ * allowed; no fault is raised. *addend: host pointer = la + it; for this one access when it is a write to a
+ * page of code. */
+bool soft_tlb_fill(struct soft_cpu *cpu, uint64_t la, unsigned size, bool write, uintptr_t *addend);
 /* Implicit supervisor accesses: descriptor tables, TSS. */
 uint64_t soft_load_sys(struct soft_cpu *cpu, uint64_t la, unsigned size);
 void soft_store_sys(struct soft_cpu *cpu, uint64_t la, unsigned size, uint64_t val);
@@ -378,6 +382,8 @@ void soft_tlb_wprotect(struct soft_cpu *cpu, uint64_t gpa);
 void soft_mmu_update(struct soft_cpu *cpu); /* CPL, CR0, CR4, EFLAGS.AC changed: choose the MMU index */
 /* Instruction fetch: host pointer and gpa of the byte at la; raises #PF. NULL: not RAM. */
 uint8_t *soft_fetch_ptr(struct soft_cpu *cpu, uint64_t la, uint64_t *gpa);
+/* As soft_fetch_ptr() for a page that was fetched from before, without faults. NULL: forgotten since. */
+uint8_t *soft_fetch_known(const struct soft_cpu *cpu, uint64_t la, uint64_t *gpa);
 /* Was the page that soft_fetch_ptr() just gave for la a global one? */
 bool soft_fetch_global(const struct soft_cpu *cpu, uint64_t la);
 /* PAE: load the four PDPTEs from cr3. False: reserved bits (#GP). */
@@ -571,6 +577,8 @@ void soft_trace_write(struct soft_cpu *cpu, uint64_t gpa, uint64_t len); /* RAM 
 /* ---- counters, backdoors (pmu.c) ---- */
 /* Count up to the instruction that runs, which is not counted yet. */
 void soft_pmu_sync(struct soft_cpu *cpu);
+void soft_pmu_init(struct soft_cpu *cpu);
+void soft_pmu_fini(struct soft_cpu *cpu);
 void soft_pmu_changed(struct soft_cpu *cpu);		   /* the controls in st.msr were written */
 uint64_t soft_pmu_rdmsr(struct soft_cpu *cpu, unsigned n); /* MSR 0xc0010000 + n, n < 8 */
 void soft_pmu_wrmsr(struct soft_cpu *cpu, unsigned n, uint64_t v);

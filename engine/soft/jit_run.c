@@ -171,7 +171,7 @@ static bool
 undo_branch(struct soft_cpu *cpu)
 {
 	uint64_t rip = cpu->jit_pagebase + (cpu->jit_br & 0xfff), gpa;
-	if (!soft_is64(cpu) || soft_canonical(cpu, cpu->rip))
+	if (!soft_is64(cpu) || soft_canonical(cpu, cpu->rip) || (cpu->jit_br & BR_NONE))
 		return false;
 	const uint8_t *p = soft_fetch_ptr(cpu, rip, &gpa);
 	unsigned pop = 8;
@@ -359,9 +359,8 @@ soft_jit_slow(struct soft_cpu *cpu, uint64_t la, uint32_t what)
 {
 	unsigned size = what & 0xff;
 	cpu->ctr.jit_slow++;
-	if (soft_tlb_fill(cpu, la, size, what & SLOW_WRITE)) {
+	if (soft_tlb_fill(cpu, la, size, what & SLOW_WRITE, &cpu->jit_addend)) {
 		cpu->jit_la = la;
-		cpu->jit_addend = cpu->dtlb->add[TLB_INDEX(la)];
 		return true;
 	}
 	cpu->rip = cpu->jit_pagebase + (what >> SLOW_OFF_SHIFT);

@@ -101,6 +101,8 @@ emit_unit(struct jx *x, const uint8_t *hva)
 		unsigned avail = 0x1000 - x->off;
 		ZyanStatus st;
 		if (avail == 0 || count == (x->mode & JMODE_ONE ? 1 : JIT_UNIT_INSNS)) {
+			if (avail == 0)
+				em_gs_imm32(&x->e, CPU_OFF(jit_br), BR_NONE);
 			jit_emit_goto(x, (int32_t)x->off);
 			break;
 		}

@@ -8,6 +8,7 @@
  * and for writes only when the page's D bit is set and no decoded code lies in it.
  */
 #include <pthread.h>
+#include "engine/soft/code.h"
 #include "engine/soft/cpu.h"
 
 enum { ACC_READ, ACC_WRITE, ACC_EXEC };
@@ -451,7 +452,7 @@ resolve(struct soft_cpu *cpu, uint64_t la, unsigned idx, int acc)
 }
 
 bool
-soft_tlb_fill(struct soft_cpu *cpu, uint64_t la, unsigned size, bool write)
+soft_tlb_fill(struct soft_cpu *cpu, uint64_t la, unsigned size, bool write, uintptr_t *addend)
 {
 	unsigned idx = mmu_index(cpu), n = TLB_INDEX(la);
 	int acc = write ? ACC_WRITE : ACC_READ;
@@ -461,8 +462,11 @@ soft_tlb_fill(struct soft_cpu *cpu, uint64_t la, unsigned size, bool write)
 	walk_tables(cpu, la, &w);
 	if (walk_check(cpu, &w, idx, acc))
 		return false;
-	resolve(cpu, la, idx, acc);
-	return TLB_HIT(write ? cpu->dtlb->nw[n] : cpu->dtlb->nr[n], la);
+	struct target t = resolve(cpu, la, idx, acc);
+	*addend = (uintptr_t)t.hva - la;
+	if (TLB_HIT(write ? cpu->dtlb->nw[n] : cpu->dtlb->nr[n], la))
+		return true;
+	return t.code && !t.rom && t.hva != NULL && soft_code_before_write(cpu, t.gpa, size);
 }
 
 static uint64_t
@@ -845,4 +849,14 @@ bool
 soft_fetch_global(const struct soft_cpu *cpu, uint64_t la)
 {
 	return cpu->itlb[(la >> 12) & (ITLB_SIZE - 1)].global;
+}
+
+uint8_t *
+soft_fetch_known(const struct soft_cpu *cpu, uint64_t la, uint64_t *gpa)
+{
+	const struct soft_itlb_entry *e = &cpu->itlb[(la >> 12) & (ITLB_SIZE - 1)];
+	if (e->tag != ((la & PAGE_MASK4) | (cpu->cpl == 3)))
+		return NULL;
+	*gpa = e->gpa | (la & 0xfff);
+	return e->hva + (la & 0xfff);
 }

@@ -7,15 +7,17 @@
  * The engine counts instructions and branches anyway, by whole blocks; a counter is brought up to
  * date when somebody looks, and when the privilege level changes, since a counter may count in
  * one only. The machine that they measure takes one cycle an instruction and guesses every branch.
+ * While a counter is to interrupt, a timer makes the vCPU look for an overflow every millisecond.
  */
 #include "base/vmclock.h"
 #include "engine/soft/cpu.h"
 
-enum { COUNTERS = 4, WIDTH = 48 };
+enum { COUNTERS = 4, WIDTH = 48, TICK_NS = 1000000 };
 
 /* PERF_CTL: 7:0 and 35:32 event, 15:8 unit mask, then these */
 #define CTL_USER     (1ull << 16)
 #define CTL_OS	     (1ull << 17)
+#define CTL_INTR     (1ull << 20)
 #define CTL_ENABLE   (1ull << 22)
 #define CTL_INVERT   (1ull << 23)
 #define CTL_CMASK(c) ((unsigned)((c) >> 24 & 0xff))
@@ -63,20 +65,60 @@ soft_pmu_sync(struct soft_cpu *cpu)
 	for (unsigned n = 0; n < COUNTERS && cpu->pmu_on; n++) {
 		uint64_t ctl = cpu->st.msr.perf_ctl[n], *ctr = &cpu->st.msr.perf_ctr[n];
 
-		if ((ctl & CTL_ENABLE) && (ctl & ring))
+		if ((ctl & CTL_ENABLE) && (ctl & ring)) {
+			uint64_t old = *ctr;
 			*ctr = (*ctr + gain(ctl, icount - cpu->pmu_icount, branches - cpu->pmu_branches)) &
 			       (BIT(WIDTH) - 1);
+			cpu->pmi |= (ctl & CTL_INTR) && *ctr < old;
+		}
 	}
 	cpu->pmu_icount = icount;
 	cpu->pmu_branches = branches;
 }
 
+static void
+tick(void *arg)
+{
+	struct soft_cpu *cpu = arg;
+
+	if (!atomic_load(&cpu->pmu_ticks))
+		return;
+	soft_attn_set(cpu, ATTN_LEAVE);
+	vm_timer_set(&cpu->pmu_timer, vm_clock_now_ns(cpu->vm->clock) + TICK_NS);
+}
+
+void
+soft_pmu_init(struct soft_cpu *cpu)
+{
+	if (cpu->vm->pmu)
+		vm_timer_init(&cpu->pmu_timer, cpu->vm->clock, tick, cpu);
+}
+
+void
+soft_pmu_fini(struct soft_cpu *cpu)
+{
+	atomic_store(&cpu->pmu_ticks, false);
+	if (cpu->vm->pmu)
+		vm_timer_cancel_sync(&cpu->pmu_timer);
+}
+
 void
 soft_pmu_changed(struct soft_cpu *cpu)
 {
+	bool ticks = false;
+
 	cpu->pmu_on = 0;
-	for (unsigned n = 0; n < COUNTERS && has_counters(cpu); n++)
-		cpu->pmu_on |= (cpu->st.msr.perf_ctl[n] & CTL_ENABLE) != 0;
+	for (unsigned n = 0; n < COUNTERS && has_counters(cpu); n++) {
+		uint64_t ctl = cpu->st.msr.perf_ctl[n];
+
+		cpu->pmu_on |= (ctl & CTL_ENABLE) != 0;
+		ticks |= (ctl & CTL_ENABLE) && (ctl & CTL_INTR);
+	}
+	if (ticks != atomic_load(&cpu->pmu_ticks)) {
+		atomic_store(&cpu->pmu_ticks, ticks);
+		if (ticks)
+			vm_timer_set(&cpu->pmu_timer, vm_clock_now_ns(cpu->vm->clock) + TICK_NS);
+	}
 	soft_attn_set(cpu, ATTN_LEAVE); /* out of translated code, which does not count */
 }
 

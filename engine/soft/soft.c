@@ -293,6 +293,14 @@ between_blocks(struct soft_cpu *cpu)
 			atomic_fetch_and(&cpu->attn, ~(uint32_t)ATTN_KICK);
 			return leave(cpu, VM_EXIT_INTR);
 		}
+		if (UNLIKELY(cpu->pmu_on)) {
+			cpu->cur = NULL;
+			soft_pmu_sync(cpu);
+		}
+		if (UNLIKELY(cpu->pmi)) {
+			cpu->pmi = 0;
+			return leave(cpu, VM_EXIT_PMI);
+		}
 		if (take_events(cpu))
 			return true;
 		if (cpu->step_limited && cpu->step_left == 0)
@@ -577,6 +585,7 @@ soft_vcpu_create(struct engine_vm *evm, unsigned id, const struct x86_cpuid *cpu
 	cpu->apic_on = 1;
 	put_le32(cpu->fximage + 24, 0x1f80);
 	derive_allowed(cpu);
+	soft_pmu_init(cpu);
 	if (soft_jit_vcpu_init(cpu, err) != 0) {
 		soft_jit_vcpu_fini(cpu);
 		free(cpu->cpuid);
@@ -608,6 +617,7 @@ soft_vcpu_destroy(struct engine_vcpu *v)
 	if (cpu == NULL)
 		return;
 	soft_trace_close(cpu);
+	soft_pmu_fini(cpu);
 	cpu->vm->cpus[cpu->id] = NULL;
 	for (unsigned n = 0; n < ARRAY_LEN(cpu->single); n++)
 		free(cpu->single[n]);

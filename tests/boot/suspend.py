@@ -41,7 +41,9 @@ def main():
         t.equal("with the TSC", source, "tsc")
         # Linux adds whole seconds of the RTC for the time it slept.
         t.check("at the right time", before - 1 <= int(now) <= after + 1, f"{now}, host {before} to {after:.1f}")
-        t.equal("without complaint", ended.between("lhyve: warnings", "lhyve: end of warnings"), [])
+        warnings = [w for w in ended.between("lhyve: warnings", "lhyve: end of warnings")
+                    if not any(busy in w for busy in vmm.BUSY_HOST)]
+        t.equal("without complaint", warnings, [])
         t.equal("and powers off", ended.status, vmm.expected_exit(args.vmm, "poweroff"))
     t.done()
 

@@ -10,6 +10,7 @@ enum { USER = 1 << 16, OS = 1 << 17, ENABLE = 1 << 22, INVERT = 1 << 23 };
 enum { CYCLES = 0x76, INSTRUCTIONS = 0xc0, BRANCHES = 0xc2, MISSES = 0xc3 };
 enum { VMWARE_PORT = 0x5658, VMWARE_MAGIC = 0x564d5868 };
 #define WIDTH_MASK 0xffffffffffffull
+#define BIG	   (1ull << 47)
 
 static uint64_t
 rdpmc(uint32_t n)
@@ -126,6 +127,54 @@ registers(void)
 	guest_check(trap_seen.vector == GP, "RDPMC of CPL 3: vector %d", trap_seen.vector);
 }
 
+/* ---- overflow ---- */
+
+enum { INTR = 1 << 20, LAPIC = 0xfee00000u, PMI_VECTOR = 0x41 };
+static volatile unsigned overflows;
+
+static volatile uint32_t *
+apic(unsigned reg)
+{
+	return (volatile uint32_t *)(uintptr_t)(LAPIC + reg);
+}
+
+static void
+on_overflow(struct trap_frame *f)
+{
+	guest_check(f->vector == PMI_VECTOR, "interrupt %d", (int)f->vector);
+	overflows++;
+	wrmsr(CTL, 0);
+	*apic(0xb0) = 0;
+}
+
+/* The counter wraps in a loop that leaves the guest by nothing else: an interrupt comes, and only when asked
+ * for. */
+static void
+overflow(void)
+{
+	uint64_t count;
+
+	outb(0x21, 0xff); /* no timer of the PIC's: what waits there comes by LINT0 */
+	outb(0xa1, 0xff);
+	*apic(0x350) = 0x10000;
+	*apic(0xf0) = 0x1ff;
+	*apic(0x340) = PMI_VECTOR;
+	trap_interrupt = on_overflow;
+	wrmsr(CTR, ~999ull);
+	wrmsr(CTL, OS | INSTRUCTIONS | ENABLE | INTR);
+	__asm__ volatile("sti\n1: cmpl $0, %0\n\tje 1b\n\tcli" : : "m"(overflows) : "cc");
+	count = rdmsr(CTR);
+	guest_check(overflows == 1 && count < BIG, "%d overflows, counter %lx", (int)overflows, count);
+	wrmsr(CTR, ~999ull);
+	wrmsr(CTL, OS | INSTRUCTIONS | ENABLE);
+	__asm__ volatile("sti");
+	turns(10000);
+	__asm__ volatile("cli");
+	wrmsr(CTL, 0);
+	guest_check(overflows == 1 && rdmsr(CTR) < BIG, "no interrupt was asked for: %d", (int)overflows);
+	trap_interrupt = NULL;
+}
+
 /* ---- VMware ---- */
 
 static volatile uint32_t call_eax, call_ebx;
@@ -175,6 +224,7 @@ main(void)
 		events();
 		rings();
 		registers();
+		overflow();
 	} else {
 		guest_skip("AMD performance counters");
 	}

@@ -268,6 +268,33 @@ test_canonical(void)
 	}
 }
 
+/* Code that runs off the end of the lower half faults there, not at the last indirect branch. */
+static void
+test_canonical_end(void)
+{
+	static uint64_t tables[3][512] __attribute__((aligned(4096)));
+	static uint8_t code[4096] __attribute__((aligned(4096)));
+	enum { UD2 = 0xff0, TARGET = 0xff8 };
+	static const uint8_t tail[] = {0xff, 0xc9, 0x78, 0xf4,
+				       0x90, 0x90, 0x90, 0x90}; /* dec; js UD2; nops */
+	const uint64_t end = 0x800000000000, page = end - 4096;
+	uint64_t turns = 3;
+
+	code[0] = 0xff; /* jmp *%rax */
+	code[1] = 0xe0;
+	code[UD2] = 0x0f;
+	code[UD2 + 1] = 0x0b;
+	for (unsigned n = 0; n < sizeof(tail); n++)
+		code[TARGET + n] = tail[n];
+	pml4[255] = (uintptr_t)tables[0] | PTE_P | PTE_W;
+	tables[0][511] = (uintptr_t)tables[1] | PTE_P | PTE_W;
+	tables[1][511] = (uintptr_t)tables[2] | PTE_P | PTE_W;
+	tables[2][511] = (uintptr_t)code | PTE_P | PTE_W;
+	TRY("jmp *%1", : "+c"(turns) : "r"(page), "a"(page + TARGET) : "memory");
+	guest_check(trap_seen.vector == 13 && trap_seen.error == 0 && trap_seen.rip == end && turns == 2,
+		    "off the end: trap %d at %lx, %lu left", trap_seen.vector, trap_seen.rip, turns);
+}
+
 /* ---- instructions across a page end ---- */
 
 static const struct {
@@ -448,6 +475,7 @@ main(void)
 	test_absent(DEV6, device, "device");
 	test_absent(RAM8, ram[0], "RAM");
 	test_canonical();
+	test_canonical_end();
 	test_straddling();
 	test_self_modifying();
 	test_cross_modifying();

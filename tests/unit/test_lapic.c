@@ -381,6 +381,27 @@ test_lint_pins(void **state)
 }
 
 static void
+test_pmi(void **state)
+{
+	struct fixture *f = *state;
+
+	enable_all(f);
+	lapic_pmi(f->set, 1);
+	assert_int_equal(lapic_pending(f->set, 1), LAPIC_NONE); /* masked */
+	wr(f, 1, 0x340, 0x45);
+	lapic_pmi(f->set, 1);
+	assert_int_equal(pending_mask(f), 1 << 1);
+	assert_int_equal(lapic_pending(f->set, 1), 0x45);
+	assert_int_equal(rd(f, 1, 0x340), 0x45); /* AMD: it does not mask itself */
+	wr(f, 2, 0x340, 4 << 8);
+	lapic_pmi(f->set, 2);
+	assert_int_equal(f->cpu[2].nmis, 1);
+	assert_int_equal(wrmsr(f, 2, 0x1b, 0xfee00000), 0);
+	lapic_pmi(f->set, 2);
+	assert_int_equal(f->cpu[2].nmis, 1);
+}
+
+static void
 test_msi(void **state)
 {
 	struct fixture *f = *state;
@@ -703,6 +724,7 @@ main(void)
 	    T(test_errors),
 	    T(test_extint),
 	    T(test_lint_pins),
+	    T(test_pmi),
 	    T(test_msi),
 	    T(test_base_transitions),
 	    T(test_off_forgets),
