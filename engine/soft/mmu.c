@@ -349,17 +349,25 @@ static void __attribute__((noreturn, cold)) raise_noncanonical(struct soft_cpu *
 	soft_raise_err(cpu, cpu->cur != NULL && cpu->cur->seg == X86_SS ? EXC_SS : EXC_GP, 0);
 }
 
-/* Translate with all checks and side effects, or raise. */
+/* Translate with all checks and side effects. Returns 0, or the fault's bits for raise_walk(). */
+static uint32_t
+try_translate(struct soft_cpu *cpu, uint64_t la, unsigned idx, int acc, struct walk *w)
+{
+	do {
+		walk_tables(cpu, la, w);
+		uint32_t f = walk_check(cpu, w, idx, acc);
+		if (UNLIKELY(f))
+			return f;
+	} while (!walk_mark(cpu, w, acc == ACC_WRITE));
+	return 0;
+}
+
 static void
 translate(struct soft_cpu *cpu, uint64_t la, unsigned idx, int acc, struct walk *w)
 {
-	uint32_t f;
-	do {
-		walk_tables(cpu, la, w);
-		f = walk_check(cpu, w, idx, acc);
-		if (UNLIKELY(f))
-			raise_walk(cpu, la, f, idx, acc);
-	} while (!walk_mark(cpu, w, acc == ACC_WRITE));
+	uint32_t f = try_translate(cpu, la, idx, acc, w);
+	if (UNLIKELY(f))
+		raise_walk(cpu, la, f, idx, acc);
 }
 
 /* ---- watchpoints ---- */
@@ -408,8 +416,9 @@ struct target {
 	bool rom;
 };
 
+/* Where la leads, and into the TLB with it. A fault is raised, or, with `fault`, reported there. */
 static struct target
-resolve(struct soft_cpu *cpu, uint64_t la, unsigned idx, int acc)
+resolve_or(struct soft_cpu *cpu, uint64_t la, unsigned idx, int acc, uint32_t *fault)
 {
 	struct soft_tlb *tlb = &cpu->tlb[idx];
 	struct target t = {0};
@@ -425,7 +434,10 @@ resolve(struct soft_cpu *cpu, uint64_t la, unsigned idx, int acc)
 	if (soft_long_mode(cpu) && !soft_canonical(cpu, la))
 		raise_noncanonical(cpu);
 	cpu->ctr.tlb_miss++;
-	translate(cpu, la, idx, acc, &w);
+	if (fault == NULL)
+		translate(cpu, la, idx, acc, &w);
+	else if ((*fault = try_translate(cpu, la, idx, acc, &w)) != 0)
+		return t;
 	t.gpa = w.gpa;
 	const struct gm_range *r = gpmap_find(cpu->vm->mem, w.gpa);
 	if (r == NULL)
@@ -451,18 +463,23 @@ resolve(struct soft_cpu *cpu, uint64_t la, unsigned idx, int acc)
 	return t;
 }
 
+static struct target
+resolve(struct soft_cpu *cpu, uint64_t la, unsigned idx, int acc)
+{
+	return resolve_or(cpu, la, idx, acc, NULL);
+}
+
 bool
 soft_tlb_fill(struct soft_cpu *cpu, uint64_t la, unsigned size, bool write, uintptr_t *addend)
 {
 	unsigned idx = mmu_index(cpu), n = TLB_INDEX(la);
 	int acc = write ? ACC_WRITE : ACC_READ;
-	struct walk w;
+	uint32_t fault = 0;
 	if ((la & 0xfff) + size > 0x1000 || (soft_long_mode(cpu) && !soft_canonical(cpu, la)))
 		return false;
-	walk_tables(cpu, la, &w);
-	if (walk_check(cpu, &w, idx, acc))
+	struct target t = resolve_or(cpu, la, idx, acc, &fault);
+	if (fault != 0)
 		return false;
-	struct target t = resolve(cpu, la, idx, acc);
 	*addend = (uintptr_t)t.hva - la;
 	if (TLB_HIT(write ? cpu->dtlb->nw[n] : cpu->dtlb->nr[n], la))
 		return true;
