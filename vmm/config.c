@@ -150,6 +150,19 @@ check_number(const struct config_key *k, const char *where, const char *name, co
 	return 0;
 }
 
+/* A name becomes part of file names and log lines. */
+static int
+check_vm_name(const char *where, const char *name, struct err *err)
+{
+	static const char good[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._+-";
+	size_t len = strlen(name);
+
+	if (len == 0 || len > 64 || strspn(name, good) != len || *name == '.')
+		return err_set(err, EINVAL, "%s: '%s' cannot name a VM (1 to 64 letters, digits or ._+-)",
+			       where, name);
+	return 0;
+}
+
 /* Check a value by its row; *canonical is the text to keep (malloc). */
 static int
 check_value(const struct config_key *k, const char *where, const char *name, const char *value,
@@ -182,6 +195,8 @@ check_value(const struct config_key *k, const char *where, const char *name, con
 				       where, name, value);
 		break;
 	case CONFIG_STRING:
+		if (strcmp(k->name, "name") == 0 && check_vm_name(where, value, err) != 0)
+			return -err->code;
 		break;
 	}
 	*canonical = strdup(value);
@@ -291,49 +306,6 @@ config_assign(struct config *c, const char *where, const char *assignment, struc
 	return r;
 }
 
-/* One line of a flat file; `line` may be changed. */
-static int
-read_line(struct config *c, const char *path, unsigned number, char *line, struct err *err)
-{
-	char where[300];
-	size_t len = strlen(line);
-
-	while (len > 0 && isspace((unsigned char)line[len - 1]))
-		line[--len] = '\0';
-	while (isspace((unsigned char)*line))
-		line++;
-	if (*line == '\0' || *line == '#')
-		return 0;
-	snprintf(where, sizeof(where), "%s:%u", path, number);
-	if (strchr(line, '=') == NULL)
-		return err_set(err, EINVAL, "%s: '%.40s' is no assignment (name=value)", where, line);
-	return config_assign(c, where, line, err);
-}
-
-int
-config_read_file(struct config *c, const char *path, struct err *err)
-{
-	FILE *f = fopen(path, "re");
-	char *line = NULL;
-	size_t room = 0;
-	ssize_t got;
-	int r = 0;
-
-	if (f == NULL)
-		return err_set(err, errno, "%s: cannot open: %s", path, strerror(errno));
-	for (unsigned number = 1; r == 0 && (got = getline(&line, &room, f)) >= 0; number++) {
-		if (memchr(line, '\0', (size_t)got) != NULL)
-			r = err_set(err, EINVAL, "%s:%u: a zero byte (not a text file?)", path, number);
-		else
-			r = read_line(c, path, number, line, err);
-	}
-	if (r == 0 && ferror(f))
-		r = err_set(err, EIO, "%s: cannot read: %s", path, strerror(errno));
-	free(line);
-	fclose(f);
-	return r;
-}
-
 const char *
 config_get(const struct config *c, const char *name)
 {
@@ -384,43 +356,4 @@ config_each(const struct config *c, int (*fn)(void *arg, const char *name, const
 	for (size_t i = 0; r == 0 && i < c->count; i++)
 		r = fn(arg, c->entry[i].name, c->entry[i].value);
 	return r;
-}
-
-struct dump_line {
-	const char *name, *value;
-};
-
-static int
-by_name(const void *a, const void *b)
-{
-	return strcmp(((const struct dump_line *)a)->name, ((const struct dump_line *)b)->name);
-}
-
-/* A default that this version would refuse to be told is no part of the tree. */
-static bool
-default_shown(const struct config *c, const struct config_key *k)
-{
-	bool known = k->def != NULL && (k->only == NULL || *k->only != '\0');
-
-	return known && strcmp(k->name, "config.dump") != 0 && !config_is_set(c, k->name);
-}
-
-void
-config_dump(const struct config *c, FILE *out)
-{
-	struct dump_line *line = calloc(c->count + config_schema_count, sizeof(*line));
-	size_t n = 0;
-
-	if (line == NULL)
-		return;
-	for (size_t i = 0; i < c->count; i++)
-		if (strcmp(c->entry[i].name, "config.dump") != 0)
-			line[n++] = (struct dump_line){c->entry[i].name, c->entry[i].value};
-	for (unsigned i = 0; i < config_schema_count; i++)
-		if (default_shown(c, &config_schema[i]))
-			line[n++] = (struct dump_line){config_schema[i].name, config_schema[i].def};
-	qsort(line, n, sizeof(*line), by_name);
-	for (size_t i = 0; i < n; i++)
-		fprintf(out, "%s=%s\n", line[i].name, line[i].value);
-	free(line);
 }

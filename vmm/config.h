@@ -24,7 +24,8 @@ enum config_type {
 	CONFIG_UUID,   /* 8-4-4-4-12 hexadecimal digits */
 };
 
-/* One row of the schema. In `name`, a component "*" stands for a number (pci.*.*.*.device). */
+/* One row of the schema. In `name`, a component "*" stands for a number (pci.*.*.*.device), "@" for a name of
+ * letters, digits, _ and - (disk.@.path). */
 struct config_key {
 	const char *name;
 	enum config_type type;
@@ -43,8 +44,13 @@ extern const unsigned config_schema_count;
 
 /* The row that governs a concrete name (an alias too), or NULL. */
 const struct config_key *config_key_find(const char *name);
+/* True when keys may stand below `name`: a section. */
+bool config_section_known(const char *name);
 /* The known name nearest to a wrong one, or NULL when nothing is near. */
 const char *config_key_nearest(const char *name);
+/* The section of the top level nearest to a wrong one, copied into `room`, or NULL. */
+enum { CONFIG_SECTION_ROOM = 32 };
+const char *config_section_nearest(const char *name, char room[static CONFIG_SECTION_ROOM]);
 /* For people: every key with type, default, range and help. */
 void config_schema_print(FILE *out);
 
@@ -58,7 +64,11 @@ LH_MUST_CHECK int config_set(struct config *c, const char *where, const char *na
 			     struct err *err);
 /* "name=value" as -o takes it; a bare name is name=true. */
 LH_MUST_CHECK int config_assign(struct config *c, const char *where, const char *assignment, struct err *err);
-/* A file of bhyve_config(5): lines of name=value, blank lines, # comments. */
+/*
+ * A UCL file, or one of bhyve_config(5): a file is of the latter kind when each of its lines is blank, a # comment
+ * or name=value with nothing around "=" and a value without UCL's quotes, brackets or final separator; its
+ * values are taken as they are. Sections become dotted names; a repeated key is set again.
+ */
 LH_MUST_CHECK int config_read_file(struct config *c, const char *path, struct err *err);
 
 /* The text that was set, else the default, else NULL. An unknown name is a broken invariant. */
@@ -69,7 +79,7 @@ uint64_t config_uint(const struct config *c, const char *name); /* CONFIG_INT an
 
 /* Each key that was set, by name: calls fn until it returns non-zero, and returns that. */
 int config_each(const struct config *c, int (*fn)(void *arg, const char *name, const char *value), void *arg);
-/* The resolved tree, defaults included, sorted, as lines that config_read_file() reads back. */
+/* The resolved tree, defaults included, sorted, as UCL that config_read_file() reads back. */
 void config_dump(const struct config *c, FILE *out);
 
 #endif

@@ -19,6 +19,7 @@
 #include "base/util.h"
 #include "board/board.h"
 #include "vmm/config.h"
+#include "vmm/config/ucl.h"
 #include "vmm/engines.h"
 #include "vmm/machine.h"
 #include "vmm/options.h"
@@ -157,8 +158,22 @@ run_machine(const struct config *c)
 	return status;
 }
 
+/* Any UCL file as JSON; no schema is applied. */
 static int
-act(const struct config *c, enum options_action action)
+print_ucl(const char *file)
+{
+	struct err err = {0};
+	struct ucl_tree *t = ucl_read(file, NULL, &err);
+
+	if (t == NULL)
+		return complain(&err);
+	ucl_emit_json(ucl_root(t), stdout);
+	ucl_free(t);
+	return 0;
+}
+
+static int
+act(const struct config *c, enum options_action action, const char *file)
 {
 	switch (action) {
 	case OPTIONS_HELP:
@@ -173,6 +188,8 @@ act(const struct config *c, enum options_action action)
 	case OPTIONS_DEVICES:
 		options_print_devices(stdout);
 		return 0;
+	case OPTIONS_UCL:
+		return print_ucl(file);
 	case OPTIONS_RUN:
 		break;
 	}
@@ -188,14 +205,15 @@ int
 main(int argc, char **argv)
 {
 	enum options_action action;
+	const char *file;
 	struct err err = {0};
 	struct config *c = config_create(&err);
 	int status;
 
-	if (c == NULL || options_parse(argc, argv, c, &action, &err) != 0)
+	if (c == NULL || options_parse(argc, argv, c, &action, &file, &err) != 0)
 		status = complain(&err);
 	else
-		status = act(c, action);
+		status = act(c, action, file);
 	config_destroy(c);
 	return status;
 }

@@ -299,33 +299,41 @@ parse_long(const char *arg, enum options_action *action, struct err *err)
 	return 0;
 }
 
-/* A name becomes part of file names and log lines. */
+/* --ucl FILE | --ucl=FILE: *file. Else *file stays NULL. */
 static int
-set_name(struct config *c, const char *name, struct err *err)
+parse_ucl(int argc, char **argv, int *at, enum options_action *action, const char **file, struct err *err)
 {
-	static const char good[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._+-";
-	size_t len = strlen(name);
+	const char *arg = argv[*at];
 
-	if (len == 0 || len > 64 || strspn(name, good) != len || *name == '.')
-		return err_set(err, EINVAL, "name: '%s' cannot name a VM (1 to 64 letters, digits or ._+-)",
-			       name);
-	return config_set(c, "name", "name", name, err);
+	if (strncmp(arg, "--ucl=", 6) == 0)
+		*file = arg + 6;
+	else if (strcmp(arg, "--ucl") == 0 && *at + 1 < argc)
+		*file = argv[++*at];
+	else if (strcmp(arg, "--ucl") == 0)
+		return err_set(err, EINVAL, "--ucl: no argument (--ucl FILE)");
+	if (*file != NULL)
+		*action = OPTIONS_UCL;
+	return 0;
 }
 
 int
-options_parse(int argc, char **argv, struct config *c, enum options_action *action, struct err *err)
+options_parse(int argc, char **argv, struct config *c, enum options_action *action, const char **file,
+	      struct err *err)
 {
 	bool only_names = false, named = false;
 	int r = 0;
 
 	*action = OPTIONS_RUN;
+	*file = NULL;
 	for (int i = 1; i < argc && r == 0 && *action == OPTIONS_RUN; i++) {
 		const char *arg = argv[i];
 
 		if (!only_names && strcmp(arg, "--") == 0) {
 			only_names = true;
 		} else if (!only_names && strncmp(arg, "--", 2) == 0) {
-			r = parse_long(arg, action, err);
+			r = parse_ucl(argc, argv, &i, action, file, err);
+			if (r == 0 && *file == NULL)
+				r = parse_long(arg, action, err);
 		} else if (!only_names && arg[0] == '-' && arg[1] != '\0') {
 			r = parse_cluster(argc, argv, &i, c, action, err);
 		} else if (named) {
@@ -333,7 +341,7 @@ options_parse(int argc, char **argv, struct config *c, enum options_action *acti
 				    "%s: a second name (one VM a process; options come with a dash)", arg);
 		} else {
 			named = true;
-			r = set_name(c, arg, err);
+			r = config_set(c, "name", "name", arg, err);
 		}
 	}
 	return r;
@@ -352,8 +360,9 @@ options_print_usage(FILE *out)
 			strlen(head) < 30 ? "  %-30s %s\n" : "  %s\n                                 %s\n",
 			head, options[i].help);
 	}
-	fprintf(out, "  %-30s %s\n  %-30s %s\n  %-30s %s\n", "-h, --help", "this text", "--version",
-		"the version", "--schema", "every configuration key");
+	fprintf(out, "  %-30s %s\n  %-30s %s\n  %-30s %s\n  %-30s %s\n", "-h, --help", "this text",
+		"--version", "the version", "--schema", "every configuration key", "--ucl FILE",
+		"any UCL file as JSON");
 	fprintf(out, "exit: 0 reboot, 1 poweroff, 2 halt, 3 triple fault, 4 error, 5 suspended\n");
 }
 

@@ -14,11 +14,12 @@ enum options_action {
 	OPTIONS_VERSION, /* --version */
 	OPTIONS_SCHEMA,	 /* --schema */
 	OPTIONS_DEVICES, /* -s help, -l help */
+	OPTIONS_UCL,	 /* --ucl FILE */
 };
 
-/* Parse argv into c. 0 and *action, or -errno and one line in err. */
+/* Parse argv into c. 0, *action and (of OPTIONS_UCL, pointing into argv) *file, or -errno and one line in err. */
 LH_MUST_CHECK int options_parse(int argc, char **argv, struct config *c, enum options_action *action,
-				struct err *err);
+				const char **file, struct err *err);
 void options_print_usage(FILE *out);
 void options_print_devices(FILE *out);
 

@@ -74,12 +74,18 @@ const struct config_key config_schema[] = {
 
 	{ .name = "pci.*.*.*.device", .type = CONFIG_CHOICE, .choices = "hostbridge|lpc|pci-testdev|virtio-blk|virtio-net|virtio-console|virtio-rnd",
 	  .only = HAVE_PCI, .help = "device at bus.slot.function" },
-	{ .name = "lpc.com1.path", .type = CONFIG_PATH, .help = "com1: stdio, or a terminal, pseudo-terminal or file" },
-	{ .name = "lpc.com2.path", .type = CONFIG_PATH, .help = "com2, as com1" },
-	{ .name = "lpc.com3.path", .type = CONFIG_PATH, .help = "com3, as com1" },
-	{ .name = "lpc.com4.path", .type = CONFIG_PATH, .help = "com4, as com1" },
+	{ .name = "lpc.com1.path", .alias = "console.com1.backend", .type = CONFIG_PATH, .help = "com1: stdio, or a terminal, pseudo-terminal or file" },
+	{ .name = "lpc.com2.path", .alias = "console.com2.backend", .type = CONFIG_PATH, .help = "com2, as com1" },
+	{ .name = "lpc.com3.path", .alias = "console.com3.backend", .type = CONFIG_PATH, .help = "com3, as com1" },
+	{ .name = "lpc.com4.path", .alias = "console.com4.backend", .type = CONFIG_PATH, .help = "com4, as com1" },
 	{ .name = "lpc.pc-testdev", .type = CONFIG_BOOL, .def = "false", .help = "devices that test guests look for: exit port 0xf4 and others" },
 	{ .name = "lpc.fwcfg", .type = CONFIG_CHOICE, .choices = "bhyve|qemu", .only = "qemu", .help = "firmware configuration device" },
+
+	{ .name = "disk.@.path", .type = CONFIG_PATH, .only = "", .help = "disk image" },
+	{ .name = "disk.@.model", .type = CONFIG_CHOICE, .choices = "virtio-blk", .only = "", .help = "kind of disk" },
+	{ .name = "net.@.backend", .type = CONFIG_CHOICE, .choices = "user|tap|unix", .only = "", .help = "network behind a card" },
+	{ .name = "net.@.hostfwd", .type = CONFIG_STRING, .only = "", .help = "ports forwarded to the guest" },
+	{ .name = "migrate.listen", .type = CONFIG_STRING, .only = "", .help = "wait for an incoming VM" },
 
 	{ .name = "gdb.port", .type = CONFIG_INT, .unit = "TCP port", .min = 1, .max = 65535, .only = "", .help = "debugger stub" },
 	{ .name = "keyboard.layout", .type = CONFIG_STRING, .only = "", .help = "keyboard layout of the frame buffer" },
@@ -108,23 +114,54 @@ const struct config_key config_schema[] = {
 /* clang-format on */
 const unsigned config_schema_count = ARRAY_LEN(config_schema);
 
-/* True when the concrete name fits the pattern; "*" takes one component of digits. */
+static const char numbers[] = "0123456789";
+static const char names[] = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_-";
+
+/* Compare as far as both go; "*" takes one component of digits, "@" one of name characters. What is left of
+ * the pattern, or NULL when they differ or the name is longer. */
+static const char *
+match(const char *pattern, const char *name)
+{
+	while (*pattern != '\0' && *name != '\0') {
+		if (*pattern == '*' || *pattern == '@') {
+			size_t len = strspn(name, *pattern == '*' ? numbers : names);
+
+			if (len == 0)
+				return NULL;
+			name += len;
+			pattern++;
+		} else if (*pattern++ != *name++) {
+			return NULL;
+		}
+	}
+	return *name == '\0' ? pattern : NULL;
+}
+
+/* True when the concrete name fits the pattern. */
 static bool
 name_fits(const char *pattern, const char *name)
 {
-	while (*pattern != '\0') {
-		if (*pattern == '*') {
-			size_t digits = strspn(name, "0123456789");
+	const char *left = match(pattern, name);
 
-			if (digits == 0)
-				return false;
-			name += digits;
-			pattern++;
-		} else if (*pattern++ != *name++) {
-			return false;
-		}
-	}
-	return *name == '\0';
+	return left != NULL && *left == '\0';
+}
+
+/* True when the concrete name is one of the sections around the pattern's key. */
+static bool
+section_fits(const char *pattern, const char *name)
+{
+	const char *left = pattern != NULL && *name != '\0' ? match(pattern, name) : NULL;
+
+	return left != NULL && *left == '.';
+}
+
+bool
+config_section_known(const char *name)
+{
+	for (unsigned i = 0; i < config_schema_count; i++)
+		if (section_fits(config_schema[i].name, name) || section_fits(config_schema[i].alias, name))
+			return true;
+	return false;
 }
 
 const struct config_key *
@@ -194,6 +231,29 @@ config_key_nearest(const char *name)
 				best = d;
 				found = known[j];
 			}
+		}
+	}
+	return found;
+}
+
+const char *
+config_section_nearest(const char *name, char room[static CONFIG_SECTION_ROOM])
+{
+	unsigned best = (unsigned)strlen(name) / 3 + 2;
+	const char *found = NULL;
+
+	for (unsigned i = 0; i < config_schema_count; i++) {
+		const char *known = config_schema[i].name, *dot = strchr(known, '.');
+		char first[CONFIG_SECTION_ROOM];
+		unsigned d;
+
+		if (dot == NULL)
+			continue;
+		snprintf(first, sizeof(first), "%.*s", (int)(dot - known), known);
+		d = edit_distance(first, name);
+		if (d < best) {
+			best = d;
+			found = strcpy(room, first);
 		}
 	}
 	return found;

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-2-Clause
 """The command line: wrong ones (bad.txt) give their exact line and exit 4; dump, schema, version, help work."""
+import json
 import os
 import shlex
 import subprocess
@@ -42,6 +43,12 @@ def bad_lines(t):
         t.check("nothing is left behind", os.listdir(tmp) == [])
 
 
+def at(tree, key):
+    for part in key.split("."):
+        tree = tree.get(part, {})
+    return tree
+
+
 def dump(t):
     conf = os.path.join(HERE, "good.conf")
     uuid = "01234567-89ab-cdef-0123-456789abcdef"
@@ -55,10 +62,14 @@ def dump(t):
     t.equal("the dump reads back to itself", again.stdout, first.stdout)
     letters = lhyve("-aAHIPDu", "-Yw", "-c4,cores=2", "-m", "512", "-x", "-s", "0,hostbridge", "-s0:31:0,lpc", "-l",
                     "com1,stdio", "-o", "config.dump=yes", "vm")
-    want = {"name=vm", "cpu.count=4", "cpu.cores=2", "memory.size=536870912", "x86.x2apic=true", "x86.mptable=false",
-            "x86.strictmsr=false", "pci.0.31.0.device=lpc", "lpc.com1.path=stdio"}
-    t.check("letters are writes into the tree", letters.returncode == 0 and want <= set(letters.stdout.split("\n")),
-            letters.stdout + letters.stderr)
+    with tempfile.NamedTemporaryFile("w", suffix=".conf") as f:
+        f.write(letters.stdout)
+        f.flush()
+        tree = json.loads(lhyve("--ucl", f.name).stdout or "{}")
+    want = {"name": "vm", "cpu.count": 4, "cpu.cores": 2, "memory.size": 512 << 20, "x86.x2apic": True,
+            "x86.mptable": False, "x86.strictmsr": False, "pci.0.31.0.device": "lpc", "lpc.com1.path": "stdio"}
+    got = {key: at(tree, key) for key in want}
+    t.check("letters are writes into the tree", letters.returncode == 0 and got == want, f"{got}\n{letters.stderr}")
 
 
 def texts(t):

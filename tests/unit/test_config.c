@@ -6,7 +6,9 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "base/util.h"
 #include "vmm/config.h"
 #include "vmm/machine.h"
@@ -99,6 +101,103 @@ test_nearest(void **state)
 }
 
 static void
+test_sections(void **state)
+{
+	static const struct {
+		const char *name;
+		bool known;
+	} rows[] = {{"cpu", true},	   {"pci", true},      {"pci.0.31", true},   {"pci.x", false},
+		    {"boot.module", true}, {"lpc.com1", true}, {"disk.a-b", true},   {"disk", true},
+		    {"", false},	   {"cp", false},      {"cpu.count", false}, {"console.com4", true},
+		    {"cpu.", false}};
+
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_LEN(rows); i++)
+		assert_int_equal(config_section_known(rows[i].name), rows[i].known);
+	assert_non_null(config_key_find("disk.my_root-1.path"));
+	assert_null(config_key_find("disk..path"));
+	assert_null(config_key_find("disk.a.b.path"));
+}
+
+/* Read a text as a configuration file. */
+static int
+read_text(struct config *c, const char *text, struct err *err)
+{
+	char path[] = "/tmp/lhyve-config-XXXXXX";
+	int fd = mkstemp(path), r;
+
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+	close(fd);
+	*err = (struct err){0};
+	r = config_read_file(c, path, err);
+	unlink(path);
+	return r;
+}
+
+static void
+test_file_forms(void **state)
+{
+	/* The same tree in each form; the last rows are flat only when every line is. */
+	static const char *const forms[] = {
+	    "cpu.count=4\nmemory.size=2G\nboot.cmdline=a=b c,d;e # f\n",
+	    "cpus = 4\nmemory { size = 2G }\nboot { cmdline = \"a=b c,d;e # f\" }\n",
+	    "{\"cpu\": {\"count\": 4}, \"memory\": {\"size\": 2147483648}, \"boot\": {\"cmdline\": \"a=b "
+	    "c,d;e # f\"}}",
+	    "cpu.count=1;\ncpu { count = 4 }\nmemory.size=2048\nboot { cmdline <<E\na=b c,d;e # f\nE\n}",
+	    "memory { size = \"2gb\"; }\nboot {}\ncpu { count = 0x4 }; boot { cmdline = 'a=b c,d;e # f' }",
+	};
+
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_LEN(forms); i++) {
+		struct config *c = fresh();
+		struct err err;
+
+		if (read_text(c, forms[i], &err) != 0)
+			fail_msg("%s: %s", forms[i], err.msg);
+		assert_int_equal(config_uint(c, "cpu.count"), 4);
+		assert_int_equal(config_uint(c, "memory.size"), 2 * GIB);
+		assert_string_equal(config_get(c, "boot.cmdline"), "a=b c,d;e # f");
+		config_destroy(c);
+	}
+}
+
+/* Any text that a string can hold comes back from a dump. */
+static void
+test_dump_round_trip(void **state)
+{
+	static const char *const texts[] = {"",
+					    "\"q\" 'q' \\",
+					    "$CURDIR ${FILENAME} $$x",
+					    "a\nb\tc\x7f\x01",
+					    "# ; { } [ ]",
+					    "\u20ac",
+					    "10k",
+					    "true",
+					    "null",
+					    " x "};
+
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_LEN(texts); i++) {
+		struct config *c = fresh(), *again = fresh();
+		struct err err = {0};
+		char *dump = NULL;
+		size_t len;
+		FILE *f = open_memstream(&dump, &len);
+
+		assert_int_equal(config_set(c, "t", "boot.cmdline", texts[i], &err), 0);
+		config_dump(c, f);
+		fclose(f);
+		if (read_text(again, dump, &err) != 0)
+			fail_msg("%s: %s", dump, err.msg);
+		assert_string_equal(config_get(again, "boot.cmdline"), texts[i]);
+		config_destroy(c);
+		config_destroy(again);
+		free(dump);
+	}
+}
+
+static void
 test_topology(void **state)
 {
 	static const struct {
@@ -127,9 +226,10 @@ test_topology(void **state)
 		struct x86_topology got = {0};
 		char arg[64], *argv[] = {(char[]){"lhyve"}, (char[]){"-c"}, arg, NULL};
 		enum options_action action;
+		const char *file;
 
 		snprintf(arg, sizeof(arg), "%s", rows[i].arg);
-		assert_int_equal(options_parse(3, argv, c, &action, &err), 0);
+		assert_int_equal(options_parse(3, argv, c, &action, &file, &err), 0);
 		assert_int_equal(machine_topology(c, &got, &err), rows[i].result);
 		assert_memory_equal(&got, &rows[i].want, sizeof(got));
 		config_destroy(c);
@@ -142,7 +242,8 @@ main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_schema_is_sound),  cmocka_unit_test(test_sizes),
 	    cmocka_unit_test(test_alias_is_the_key), cmocka_unit_test(test_nearest),
-	    cmocka_unit_test(test_topology),
+	    cmocka_unit_test(test_topology),	     cmocka_unit_test(test_sections),
+	    cmocka_unit_test(test_file_forms),	     cmocka_unit_test(test_dump_round_trip),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
