@@ -130,6 +130,7 @@ load_memory(struct board *b, struct x86_state *bsp, struct err *err)
 		if (ret != 0)
 			return ret;
 		acpi = &image;
+		b->sleep.facs_gpa = image.facs_gpa;
 	}
 	if (acpi != NULL && (acpi->gpa > b->machine.low_ram || acpi->gpa < MACHINE_HIGH_BASE))
 		ret = err_set(err, EINVAL, "memory.size: no room for the firmware's tables (give more)");
@@ -209,6 +210,8 @@ make_engine(struct board *b, struct err *err)
 	    .clock = b->clock,
 	    .maxcpus = b->machine.topo.maxcpus,
 	    .strict_msr = b->cfg.strict_msr,
+	    .pmu = b->cfg.pmu,
+	    .vmware_backdoors = b->cfg.vmware_backdoors,
 	    .trace = b->cfg.trace,
 	    .soft_code_cache = b->cfg.soft_code_cache,
 	};
@@ -250,7 +253,7 @@ make_base(struct board *b, struct err *err)
 	c.pio = b->pio;
 	c.mmio = b->mmio;
 	b->cpus = cpus_create(&c, err);
-	return b->cpus != NULL ? 0 : -err->code;
+	return b->cpus != NULL ? board_sleep_init(b, err) : -err->code;
 }
 
 static int
@@ -298,6 +301,7 @@ board_create(const struct board_cfg *cfg, struct err *err)
 	b->machine.uuid = cfg->uuid;
 	b->machine.topo = cfg->topo;
 	b->end = BOARD_ERROR;
+	b->sleep.fd = -1;
 	pthread_mutex_init(&b->end_lock, NULL);
 	if (build(b, err) == 0)
 		return b;
@@ -397,6 +401,7 @@ board_destroy(struct board *b)
 	gpmap_destroy(b->mem);
 	memobj_destroy(b->ram);
 	vm_clock_destroy(b->clock);
+	board_sleep_destroy(b);
 	evloop_destroy(b->loop);
 	pthread_mutex_destroy(&b->end_lock);
 	free(b->apic_ids);

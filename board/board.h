@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "base/err.h"
+#include "engine/engine.h"
 #include "x86/cpuid.h"
 
 struct engine_ops;
@@ -49,14 +50,14 @@ struct board_cfg {
 		enum board_console_kind kind;
 		const char *path;
 	} com[4];
-	bool x2apic, hpet, mptable, strict_msr, acpi_tables;
+	bool x2apic, hpet, mptable, strict_msr, pmu, vmware_backdoors, acpi_tables;
 	bool rtc_localtime;
 	bool pc_testdev, fwcfg;	  /* LPC devices */
 	uint32_t pci_testdev;	  /* bit n: a pci-testdev at 0:n:0 */
 	const char *uuid;	  /* SMBIOS, or NULL: made from the name */
 	uint64_t soft_code_cache; /* bytes for translated code; 0: interpret */
-	const char *trace;	  /* debug.trace or NULL */
-	bool stats;		  /* print counters at the end */
+	struct engine_trace trace;
+	bool stats; /* print counters at the end */
 };
 
 /* Build everything and load the kernel. No guest instruction runs. Every failure of the caller's making

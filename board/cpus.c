@@ -325,6 +325,12 @@ exit_pause(struct cpu *p)
 }
 
 static void
+exit_pmi(struct cpu *p)
+{
+	lapic_pmi(p->set->lapic, p->n);
+}
+
+static void
 exit_shutdown(struct cpu *p)
 {
 	p->set->cfg.ended(p->set->cfg.ctx, BOARD_TRIPLE_FAULT);
@@ -354,6 +360,7 @@ static const struct {
     [VM_EXIT_HLT] = {"exit.hlt", exit_hlt},
     [VM_EXIT_PAUSE] = {"exit.pause", exit_pause},
     [VM_EXIT_SHUTDOWN] = {"exit.shutdown", exit_shutdown},
+    [VM_EXIT_PMI] = {"exit.pmi", exit_pmi},
     [VM_EXIT_DEBUG] = {"exit.debug", exit_nothing},
     [VM_EXIT_UNSUPPORTED] = {"exit.unsupported", exit_unsupported},
 };
@@ -547,14 +554,20 @@ cpu_main(void *arg)
 /* ---- control ---- */
 
 void
-cpus_pause(struct cpus *c)
+cpus_hold(struct cpus *c)
 {
-	LH_ASSERT(current == NULL);
 	pthread_mutex_lock(&c->park_lock);
 	c->pauses++;
 	atomic_store(&c->pause, true);
 	pthread_mutex_unlock(&c->park_lock);
 	request_all(c);
+}
+
+void
+cpus_pause(struct cpus *c)
+{
+	LH_ASSERT(current == NULL);
+	cpus_hold(c);
 	pthread_mutex_lock(&c->park_lock);
 	while (c->parked < c->running)
 		pthread_cond_wait(&c->parked_cond, &c->park_lock);
@@ -692,6 +705,21 @@ cpus_add(struct cpus *c, struct engine_vm *vm, unsigned n, const struct x86_cpui
 	p->vcpu = c->cfg.engine->vcpu_create(vm, n, cpuid, err);
 	if (p->vcpu == NULL)
 		return -err->code;
+	p->exit.kind = VM_EXIT_INTR;
+	p->activity = s->activity == ACT_WAIT_SIPI ? WAIT_SIPI : RUNNING;
+	set_dead(p, p->activity == WAIT_SIPI);
+	return c->cfg.engine->set_state(p->vcpu, X86_STATE_ALL, s, err);
+}
+
+int
+cpus_restart(struct cpus *c, unsigned n, const struct x86_state *s, struct err *err)
+{
+	struct cpu *p = &c->cpu[n];
+
+	LH_ASSERT(n < c->cfg.count && c->pauses > 0);
+	atomic_fetch_and(&p->requests, ~(unsigned)REQ_SIGNALS);
+	atomic_store(&p->nmis, 0);
+	p->tsc_adjust = s->msr.tsc_adjust;
 	p->exit.kind = VM_EXIT_INTR;
 	p->activity = s->activity == ACT_WAIT_SIPI ? WAIT_SIPI : RUNNING;
 	set_dead(p, p->activity == WAIT_SIPI);

@@ -42,6 +42,12 @@ LH_MUST_CHECK int cpus_start(struct cpus *c, struct err *err);
 /* Every vCPU leaves the guest and stays out: on return none runs. Calls nest. */
 void cpus_pause(struct cpus *c);
 void cpus_resume(struct cpus *c);
+/* As cpus_pause(), but waits for nobody: each stays out from its next exit on. Any thread, vCPU threads too,
+ * device locks held. */
+void cpus_hold(struct cpus *c);
+/* While paused: vCPU n goes on in state s, as a reset leaves it; what waited for it is dropped. The boot
+ * processor's first. */
+LH_MUST_CHECK int cpus_restart(struct cpus *c, unsigned n, const struct x86_state *s, struct err *err);
 
 /* No vCPU runs another guest instruction once it has seen this; does not wait. Any thread, vCPU threads too.
  */

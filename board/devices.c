@@ -363,6 +363,8 @@ make_acpipm(struct board *b, struct err *err)
 	    .clock = b->clock,
 	    .sci = lpc_isa_wire(b->lpc, MACHINE_SCI_IRQ),
 	    .poweroff = wire_poweroff,
+	    .sleep = board_sleep_enter,
+	    .wake = board_sleep_wake,
 	    .ctx = b,
 	};
 	int ret;
@@ -521,6 +523,35 @@ board_make_devices(struct board *b, struct err *err)
 			return ret;
 	}
 	return 0;
+}
+
+/* The suspend well keeps power in S3, and so do the RTC and what the host end of a console knows. */
+static bool
+keeps_power(const struct device *d)
+{
+	return d->ops == &acpipm_device_ops || d->ops == &rtc_device_ops;
+}
+
+int
+board_power_cycle_devices(struct board *b, struct err *err)
+{
+	for (size_t i = b->devices; i > 0; i--) {
+		const struct device *d = &b->device[i - 1];
+
+		if (!keeps_power(d) && d->ops->stop != NULL)
+			d->ops->stop(d->dev);
+	}
+	for (size_t i = 0; i < b->devices; i++) {
+		if (!keeps_power(&b->device[i]))
+			b->device[i].ops->reset(b->device[i].dev);
+	}
+	for (size_t i = 0; i < b->devices; i++) {
+		const struct device *d = &b->device[i];
+
+		if (!keeps_power(d) && d->ops->start != NULL)
+			d->ops->start(d->dev);
+	}
+	return assign_addresses(b, err);
 }
 
 int

@@ -35,6 +35,19 @@ name_hid(struct aml *a, const char *id)
 
 /* ---- sleep states and interrupt mode ---- */
 
+/* {PM1a_CNT.SLP_TYP, PM1b_CNT.SLP_TYP, reserved, reserved} (7.4.2) */
+static void
+sleep_state(struct aml *a, const char *name, unsigned typ)
+{
+	aml_name(a, name);
+	aml_package_begin(a, 4);
+	aml_int(a, typ);
+	aml_int(a, typ);
+	aml_int(a, 0);
+	aml_int(a, 0);
+	aml_end(a);
+}
+
 static void
 emit_root(struct aml *a)
 {
@@ -46,13 +59,8 @@ emit_root(struct aml *a)
 	aml_path(a, "PICM");
 	aml_end(a);
 
-	aml_name(a, "_S5");
-	aml_package_begin(a, 4);
-	aml_int(a, ACPIPM_SLP_TYP_S5);
-	aml_int(a, ACPIPM_SLP_TYP_S5);
-	aml_int(a, 0);
-	aml_int(a, 0);
-	aml_end(a);
+	sleep_state(a, "_S3", ACPIPM_SLP_TYP_S3);
+	sleep_state(a, "_S5", ACPIPM_SLP_TYP_S5);
 }
 
 /* ---- processors ---- */

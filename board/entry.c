@@ -22,13 +22,20 @@ enum {
 #define GDT_DATA   0x00cf93000000ffffull
 
 static void
-set_segments(struct gpmap *mem, struct x86_state *s, uint64_t at, bool is_long)
+set_gdt(struct gpmap *mem, struct x86_state *s, uint64_t at, bool is_long)
 {
 	const uint64_t gdt[ENTRY_GDT_BYTES / 8] = {0, 0, is_long ? GDT_CODE64 : GDT_CODE32, GDT_DATA};
-	const struct x86_segment data = {.sel = SEL_DATA, .attr = ATTR_DATA, .limit = UINT32_MAX};
 
 	boot_poke(mem, at, gdt, sizeof(gdt));
 	s->gdtr = (struct x86_dtable){.base = at, .limit = sizeof(gdt) - 1};
+}
+
+static void
+set_segments(struct x86_state *s, bool is_long)
+{
+	const struct x86_segment data = {.sel = SEL_DATA, .attr = ATTR_DATA, .limit = UINT32_MAX};
+
+	s->gdtr = (struct x86_dtable){0};
 	s->idtr = (struct x86_dtable){0};
 	for (unsigned i = 0; i < X86_LDTR; i++)
 		s->seg[i] = data;
@@ -64,9 +71,9 @@ set_paging(struct gpmap *mem, struct x86_state *s, uint64_t pml4)
 }
 
 void
-entry_protected(struct gpmap *mem, struct x86_state *s, uint64_t gdt, uint64_t rip)
+entry_flat(struct x86_state *s, uint64_t rip)
 {
-	set_segments(mem, s, gdt, false);
+	set_segments(s, false);
 	s->cr0 = CR0_PE | CR0_ET;
 	memset(s->gpr, 0, sizeof(s->gpr));
 	s->rip = rip;
@@ -74,9 +81,17 @@ entry_protected(struct gpmap *mem, struct x86_state *s, uint64_t gdt, uint64_t r
 }
 
 void
+entry_protected(struct gpmap *mem, struct x86_state *s, uint64_t gdt, uint64_t rip)
+{
+	entry_flat(s, rip);
+	set_gdt(mem, s, gdt, false);
+}
+
+void
 entry_long(struct gpmap *mem, struct x86_state *s, uint64_t gdt, uint64_t tables, uint64_t rip)
 {
-	entry_protected(mem, s, gdt, rip);
-	set_segments(mem, s, gdt, true);
+	entry_flat(s, rip);
+	set_segments(s, true);
+	set_gdt(mem, s, gdt, true);
 	set_paging(mem, s, tables);
 }

@@ -11,6 +11,9 @@ struct x86_state;
 
 enum { ENTRY_GDT_BYTES = 32, ENTRY_TABLE_BYTES = 6 * 4096 };
 
+/* Protected mode with flat segments and no tables in memory; paging and interrupts off, general registers 0.
+ */
+void entry_flat(struct x86_state *s, uint64_t rip);
 /* Protected mode, paging and interrupts off, CS 0x10 and data 0x18 flat, all general registers 0. `gdt`: RAM
  * for ENTRY_GDT_BYTES. */
 void entry_protected(struct gpmap *mem, struct x86_state *s, uint64_t gdt, uint64_t rip);

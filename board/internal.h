@@ -45,6 +45,11 @@ struct board {
 	struct hpet *hpet; /* NULL: none */
 	struct acpipm *acpipm;
 	struct resetctl *resetctl;
+	struct {
+		int fd; /* eventfd: a wake event came; -1: none */
+		struct ev_source *source;
+		uint64_t facs_gpa; /* 0: no ACPI tables */
+	} sleep;
 	struct uart16550 *uart[MACHINE_COMS];
 	struct console *console[MACHINE_COMS];
 
@@ -62,7 +67,15 @@ void board_firmware_devices(struct board *b);
 void board_firmware_state(struct board *b, struct x86_state *s);
 LH_MUST_CHECK int board_firmware_memory(struct board *b, const struct acpi_image *acpi, struct err *err);
 
+/* board/sleep.c: what acpipm's wires ask for, with `ctx` the board. */
+LH_MUST_CHECK int board_sleep_init(struct board *b, struct err *err);
+void board_sleep_destroy(struct board *b);
+void board_sleep_enter(void *ctx);
+void board_sleep_wake(void *ctx);
+
 /* board/devices.c */
+/* Power off and on for all that loses its state in S3; PCI addresses assigned anew. No vCPU runs. */
+LH_MUST_CHECK int board_power_cycle_devices(struct board *b, struct err *err);
 LH_MUST_CHECK int board_make_devices(struct board *b, struct err *err);
 LH_MUST_CHECK int board_start_devices(struct board *b, struct err *err);
 void board_stop_devices(struct board *b);

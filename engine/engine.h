@@ -4,7 +4,8 @@
  * device. Both engines hand up identical exits.
  *
  * Threads: VM calls from the thread that owns the VM while no vCPU runs; vCPU calls
- * from the thread that runs that vCPU, except engine kick (any thread, any time).
+ * from the thread that runs that vCPU, or from another while that one is known to stay out
+ * of run(), except engine kick (any thread, any time).
  */
 #ifndef LHYVE_ENGINE_H
 #define LHYVE_ENGINE_H
@@ -32,6 +33,7 @@ enum vm_exit_kind {
 			     set_state */
 	VM_EXIT_PAUSE,	  /* spinning: yield if vCPUs outnumber processors */
 	VM_EXIT_SHUTDOWN, /* triple fault */
+	VM_EXIT_PMI,	  /* a performance counter overflowed that interrupts: the APIC's LVT says how */
 	VM_EXIT_DEBUG,	  /* host debugger */
 	VM_EXIT_UNSUPPORTED, /* the engine cannot go on: text in u.why (instruction and address) */
 };
@@ -61,12 +63,23 @@ struct vm_exit {
 	} u;
 };
 
+/* One record an instruction of one vCPU into a file (doc/debugging.md). */
+struct engine_trace {
+	const char *path; /* NULL: none */
+	bool binary;
+	bool translated; /* by translations of single instructions, where there are any */
+	unsigned vcpu;
+	uint64_t start, count; /* instructions left out first; at most so many then, 0: all */
+};
+
 struct engine_vm_cfg {
 	struct gpmap *mem;
 	struct vm_clock *clock;
 	unsigned maxcpus;
-	bool strict_msr;	  /* unknown MSR: #GP; else reads 0, writes dropped */
-	const char *trace;	  /* debug.trace file, or NULL */
+	bool strict_msr; /* unknown MSR: #GP; else reads 0, writes dropped */
+	bool pmu;	 /* performance counters count */
+	bool vmware_backdoors;
+	struct engine_trace trace;
 	uint64_t soft_code_cache; /* bytes for translated code; 0: the soft engine interprets */
 };
 

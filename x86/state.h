@@ -175,6 +175,7 @@ struct x86_msrs {
 	uint64_t sysenter_cs, sysenter_esp, sysenter_eip;
 	uint64_t pat, misc_enable, spec_ctrl, xss, debugctl, mcg_status, mcg_cap_unused, feature_control;
 	uint64_t mtrr_def_type, mtrr_fix[11], mtrr_var[2 * X86_MTRR_VAR];
+	uint64_t perf_ctl[4], perf_ctr[4]; /* AMD's legacy counters */
 	uint64_t hwcr, syscfg, pkrs, virt_spec_ctrl, tsx_ctrl, mc_ctl[8], mc_status[8];
 };
 

@@ -31,6 +31,7 @@ enum {
 	PM1_PWRBTN = 1 << 8,
 	PM1_SLPBTN = 1 << 9,
 	PM1_RTC = 1 << 10,
+	PM1_WAK = 1 << 15,
 	PM1_EVENTS = PM1_TMR | PM1_GBL | PM1_PWRBTN | PM1_SLPBTN | PM1_RTC,
 };
 enum {
@@ -50,7 +51,8 @@ struct acpipm_state {
 	uint64_t tmr_halves; /* top-bit changes that TMR_STS has told of */
 	uint64_t gpe_sts, gpe_en;
 	uint32_t smi_en;
-	uint8_t pad[4];
+	bool asleep; /* in S3 */
+	uint8_t pad[3];
 };
 
 static const struct field acpipm_fields[] = {
@@ -58,7 +60,8 @@ static const struct field acpipm_fields[] = {
     FIELD(3, struct acpipm_state, pm1_cnt, FIELD_U16), FIELD(4, struct acpipm_state, apm_cmd, FIELD_U8),
     FIELD(5, struct acpipm_state, apm_sts, FIELD_U8),  FIELD(6, struct acpipm_state, tmr_halves, FIELD_U64),
     FIELD(7, struct acpipm_state, gpe_sts, FIELD_U64), FIELD(8, struct acpipm_state, gpe_en, FIELD_U64),
-    FIELD(9, struct acpipm_state, smi_en, FIELD_U32),  FIELD_TRANSIENT(struct acpipm_state, pad, 4),
+    FIELD(9, struct acpipm_state, smi_en, FIELD_U32),  FIELD(10, struct acpipm_state, asleep, FIELD_BOOL),
+    FIELD_TRANSIENT(struct acpipm_state, pad, 3),
 };
 
 static const struct field_table acpipm_table = {
@@ -126,6 +129,31 @@ sci_update(struct acpipm *p)
 	}
 }
 
+/* In S3, what wakes: the power button always, the others as they are enabled (ICH9 13.8.3.1, 5.13.7.2). */
+static void
+wake_look(struct acpipm *p)
+{
+	uint16_t en = (p->st.pm1_en & (PM1_SLPBTN | PM1_RTC)) | PM1_PWRBTN;
+
+	if (!p->st.asleep || ((p->st.pm1_sts & en) == 0 && (p->st.gpe_sts & p->st.gpe_en) == 0))
+		return;
+	p->st.asleep = false;
+	p->st.pm1_sts |= PM1_WAK;
+	if (p->w.wake != NULL)
+		p->w.wake(p->w.ctx);
+}
+
+static void
+fall_asleep(struct acpipm *p)
+{
+	if (p->st.asleep)
+		return;
+	p->st.asleep = true;
+	if (p->w.sleep != NULL)
+		p->w.sleep(p->w.ctx);
+	wake_look(p); /* an event that waits already */
+}
+
 static void
 carry_expired(void *arg)
 {
@@ -143,6 +171,7 @@ pm1_event(struct acpipm *p, uint16_t bit)
 {
 	pthread_mutex_lock(&p->lock);
 	p->st.pm1_sts |= bit;
+	wake_look(p);
 	sci_update(p);
 	pthread_mutex_unlock(&p->lock);
 }
@@ -170,6 +199,7 @@ acpipm_gpe(struct acpipm *p, unsigned bit)
 {
 	pthread_mutex_lock(&p->lock);
 	p->st.gpe_sts |= BIT(bit & 63);
+	wake_look(p);
 	sci_update(p);
 	pthread_mutex_unlock(&p->lock);
 }
@@ -189,6 +219,10 @@ write_cnt(struct acpipm *p, uint16_t val, uint16_t mask)
 		return false;
 	if (typ == ACPIPM_SLP_TYP_S5)
 		return true;
+	if (typ == ACPIPM_SLP_TYP_S3) {
+		fall_asleep(p);
+		return false;
+	}
 	log_guest("acpi: sleep type %u is not one that the tables offer", typ);
 	return false;
 }
@@ -484,6 +518,8 @@ acpipm_post_load(void *dev, struct err *err)
 	p->st.pm1_en &= PM1_EVENTS;
 	p->st.pm1_cnt &= CNT_KEPT | CNT_SCI_EN;
 	p->sci_level = false;
+	if (p->st.asleep && p->w.sleep != NULL)
+		p->w.sleep(p->w.ctx);
 	pthread_mutex_unlock(&p->lock);
 	acpipm_start(p);
 	return 0;

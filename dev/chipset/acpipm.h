@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * ICH9 power management: PM1a event and control block, PM timer, GPE0 block, SMI_EN
- * (stored only: there is no SMM), and the APM command port by which an OS takes ACPI
+ * (stored only: there is no SMM), sleep states S3 and S5, and the APM command port by which an OS takes ACPI
  * over (ACPI 6.4 ch. 4.8; ICH9 datasheet 13.8).
  *
  * Threads: every call from any thread. One lock; order: this, interrupt controllers.
@@ -28,6 +28,7 @@ enum {
 	ACPIPM_APM_PORT = 0xb2, /* 2 ports: command, status */
 	ACPIPM_ACPI_ENABLE = 2, /* commands */
 	ACPIPM_ACPI_DISABLE = 3,
+	ACPIPM_SLP_TYP_S3 = 1, /* the ICH9's S1, which is not offered; guests that read no table expect it */
 	ACPIPM_SLP_TYP_S5 = 7, /* as the ICH9 has it */
 };
 
@@ -37,6 +38,10 @@ struct acpipm_wires {
 	struct vm_clock *clock;
 	struct irq_wire sci;	     /* level */
 	void (*poweroff)(void *ctx); /* S5 was entered. No lock held */
+	/* S3 was entered: no guest instruction may follow. An event ended it: WAK_STS is set. Both with this
+	 * device's lock held (and perhaps the RTC's), the second from any thread; they come in turn. */
+	void (*sleep)(void *ctx);
+	void (*wake)(void *ctx);
 	void *ctx;
 };
 

@@ -111,7 +111,16 @@ lapic_accept(struct lapic_set *s, unsigned cpu)
 static uint32_t
 read_id(struct lapic *l)
 {
-	return lapic_x2(l) ? l->id : l->id << 24;
+	return lapic_x2(l) ? l->id : (uint32_t)l->st.xapic_id << 24;
+}
+
+/* An xAPIC's id is the guest's to change, also to one that another has: both take its messages (11.4.6). */
+static void
+write_id(struct lapic *l, uint32_t val)
+{
+	l->st.xapic_id = (uint8_t)(val >> 24);
+	if (l->st.xapic_id != (uint8_t)l->id)
+		atomic_store(&l->set->renamed, true);
 }
 
 static uint32_t
@@ -242,7 +251,7 @@ static const struct {
 	uint8_t access;
 	uint32_t allowed;
 } reg_desc[R_COUNT] = {
-    [R_ID] = {XR | XW | X2R, 0}, /* xAPIC: writes are dropped, the id is fixed */
+    [R_ID] = {XR | XW | X2R, 0},
     [R_VERSION] = {XR | X2R, 0},
     [R_TPR] = {RW, 0xff},
     [R_APR] = {XR, 0},
@@ -314,6 +323,9 @@ static void
 reg_write(struct lapic *l, unsigned reg, uint32_t val, struct lapic_actions *act)
 {
 	switch (reg) {
+	case R_ID:
+		write_id(l, val);
+		break;
 	case R_TPR:
 		write_tpr(l, val);
 		break;
@@ -454,6 +466,7 @@ lapic_reset_registers(struct lapic *l)
 	    .apic_base = l->st.apic_base,
 	    .tsc_adjust = l->st.tsc_adjust,
 	    .lint0 = l->st.lint0, /* a pin, not a register */
+	    .xapic_id = l->st.xapic_id,
 	    .dfr = 0xffffffff,
 	    .svr = 0xff,
 	};
@@ -500,6 +513,7 @@ write_base(struct lapic *l, uint64_t val, struct lapic_actions *act)
 	lapic_set_base(l, (val & ~BASE_BSP) | (old & BASE_BSP));
 	changed = old ^ val;
 	if ((changed & BASE_EN) != 0) {
+		l->st.xapic_id = (uint8_t)l->id; /* as after power-up (11.4.3), not INIT */
 		lapic_reset_registers(l);
 	} else if ((changed & BASE_EXTD) != 0) {
 		l->st.ldr = x2apic_ldr(l->id);

@@ -111,6 +111,9 @@ bool lapic_message_wire(void *set, uint32_t dest, bool logical, unsigned mode, u
 void lapic_lint0(struct lapic_set *s, bool level);
 void lapic_lint1_nmi(struct lapic_set *s);
 
+/* A performance counter of vCPU `cpu` overflowed: its LVT entry's interrupt. */
+void lapic_pmi(struct lapic_set *s, unsigned cpu);
+
 uint32_t lapic_id(const struct lapic_set *s, unsigned cpu);
 
 #endif

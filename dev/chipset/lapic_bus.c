@@ -150,7 +150,7 @@ matches(const struct lapic *l, const struct message *m)
 		return true;
 	if (m->logical)
 		return matches_logical(l, m->dest);
-	return (lapic_x2(l) ? l->id : l->id & 0xff) == m->dest;
+	return (lapic_x2(l) ? l->id : l->st.xapic_id) == m->dest;
 }
 
 static struct lapic *
@@ -170,8 +170,9 @@ find_id(struct lapic_set *s, uint32_t id)
 }
 
 /*
- * Call fn for the APICs that may match; it looks itself, under the lock. One id is looked up,
- * and so are the 16 of an x2APIC cluster, so that IPIs do not cost more on larger machines.
+ * Call fn for the APICs that may match; it looks itself, under the lock. One id is looked up
+ * (unless a guest changed some: then all are asked), and so are the 16 of an x2APIC cluster, so that IPIs do
+ * not cost more on larger machines.
  */
 static void
 for_each_candidate(struct lapic_set *s, const struct message *m,
@@ -179,7 +180,8 @@ for_each_candidate(struct lapic_set *s, const struct message *m,
 {
 	struct lapic *l;
 
-	if (m->all || is_broadcast(m) || (m->logical && !m->wide)) {
+	if (m->all || is_broadcast(m) || (m->logical && !m->wide) ||
+	    (!m->logical && atomic_load_explicit(&s->renamed, memory_order_relaxed))) {
 		for (unsigned i = 0; i < s->cpus; i++)
 			fn(s->apic[i], m, arg);
 	} else if (!m->logical) {
@@ -421,4 +423,18 @@ lapic_lint1_nmi(struct lapic_set *s)
 		pthread_mutex_unlock(&l->lock);
 		lapic_act(l, &act);
 	}
+}
+
+void
+lapic_pmi(struct lapic_set *s, unsigned cpu)
+{
+	struct lapic *l = s->apic[cpu];
+	struct lapic_actions act = {0};
+
+	pthread_mutex_lock(&l->lock);
+	if (lapic_hw_enabled(l))
+		lapic_local_interrupt(l, LVT_PERF, false, &act);
+	lapic_update(l, &act);
+	pthread_mutex_unlock(&l->lock);
+	lapic_act(l, &act);
 }

@@ -84,9 +84,10 @@ struct lapic_st {
 	uint32_t lvt[LVT_COUNT];
 	uint32_t isr[8], tmr[8], irr[8];
 	bool timer_running;
-	bool lint0;  /* level of the pin */
-	bool extint; /* an ExtINT message waits */
-	uint8_t pad[5];
+	bool lint0;	  /* level of the pin */
+	bool extint;	  /* an ExtINT message waits */
+	uint8_t xapic_id; /* what a guest may change; the x2APIC's id is fixed */
+	uint8_t pad[4];
 };
 
 struct lapic {
@@ -112,6 +113,7 @@ struct lapic_set {
 	unsigned cpus;
 	uint64_t base_reserved; /* bits of IA32_APIC_BASE that are #GP */
 	struct lapic **apic;
+	_Atomic bool renamed;	   /* an xAPIC id was changed: by_id does not know it */
 	struct id_entry *by_id;	   /* sorted */
 	_Atomic unsigned rotation; /* lowest priority: where ties begin */
 };

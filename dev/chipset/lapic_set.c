@@ -32,7 +32,8 @@ static const struct field lapic_fields[] = {
     FIELD(19, struct lapic_st, timer_running, FIELD_BOOL),
     FIELD(20, struct lapic_st, lint0, FIELD_BOOL),
     FIELD(21, struct lapic_st, extint, FIELD_BOOL),
-    FIELD_TRANSIENT(struct lapic_st, pad, 5),
+    FIELD(22, struct lapic_st, xapic_id, FIELD_U8),
+    FIELD_TRANSIENT(struct lapic_st, pad, 4),
 };
 
 static const struct field_table lapic_table = {
@@ -53,6 +54,7 @@ apic_reset(struct lapic *l)
 	pthread_mutex_lock(&l->lock);
 	lapic_set_base(l, DEFAULT_BASE | BASE_EN | (l->cpu == 0 ? BASE_BSP : 0));
 	l->st.tsc_adjust = 0;
+	l->st.xapic_id = (uint8_t)l->id;
 	lapic_reset_registers(l);
 	lapic_update(l, &act);
 	pthread_mutex_unlock(&l->lock);
@@ -243,6 +245,8 @@ cpu_post_load(void *dev, struct err *err)
 		return err_set(err, EINVAL, "lapic %u: impossible state (damaged snapshot)", l->cpu);
 	}
 	lapic_set_base(l, l->st.apic_base);
+	if (l->st.xapic_id != (uint8_t)l->id)
+		atomic_store(&l->set->renamed, true);
 	lapic_timer_rearm(l);
 	lapic_update(l, &act);
 	pthread_mutex_unlock(&l->lock);

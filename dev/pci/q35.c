@@ -283,8 +283,9 @@ lpc_reset(void *dev)
 {
 	struct lpc *l = dev;
 
+	/* The inputs are the devices'; they set them again when they are reset. Routes go with the function.
+	 */
 	pthread_mutex_lock(&l->lock);
-	memset(&l->st, 0, sizeof(l->st));
 	lpc_update(l);
 	pthread_mutex_unlock(&l->lock);
 }

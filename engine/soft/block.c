@@ -23,7 +23,8 @@
 
 #define HASH_BITS    17
 #define ARENA_BYTES  (192 * MIB) /* address space; touched as it is used */
-#define QUIET_WRITES 64		 /* writes beside the code of a page until the page is given back to data */
+#define HITS_KEPT    16 /* writes into code after which a page without code stays marked: more is to come */
+#define QUIET_WRITES 64 /* writes beside the code of a page until the page is given back to data */
 
 struct soft_code *
 soft_code_create(struct gpmap *mem, struct err *err)
@@ -151,44 +152,76 @@ drop_block(struct soft_code *c, struct soft_block *b)
 		__atomic_store_n(&prev->hash_next, b->hash_next, __ATOMIC_RELEASE);
 }
 
+/* Drop what was decoded from [gpa, gpa + len) of page n. The lock is held. */
+static void
+page_written(struct soft_code *c, struct soft_cpu *cpu, uint64_t n, uint64_t gpa, uint64_t len)
+{
+	struct code_page *p = c->pages[n];
+	struct soft_block **link = &p->blocks, *b;
+	bool hit = false;
+	p->seq++;
+	while ((b = *link) != NULL) {
+		if (b->gpa < gpa + len && gpa < b->gpa + b->bytes) {
+			drop_block(c, b);
+			*link = b->page_next;
+			hit = true;
+		} else {
+			link = &b->page_next;
+		}
+	}
+	hit |= soft_jit_written(c->jit, p, gpa, len);
+	if (hit) {
+		if (cpu != NULL)
+			cpu->ctr.smc++;
+		p->hits = MIN(p->hits + 1, HITS_KEPT);
+	} else if (++p->near_writes >= QUIET_WRITES) {
+		for (b = p->blocks; b != NULL; b = b->page_next)
+			drop_block(c, b);
+		p->blocks = NULL;
+		soft_jit_drop_page(c->jit, p);
+		p->hits = 0;
+	}
+	if (p->blocks == NULL && p->units == NULL && p->hits < HITS_KEPT) {
+		p->near_writes = 0;
+		atomic_store(&c->marked[n], 0);
+	}
+}
+
 void
 soft_code_written(struct soft_vm *vm, struct soft_cpu *cpu, uint64_t gpa, uint64_t len)
 {
 	struct soft_code *c = vm->code;
+	if (cpu != NULL && UNLIKELY(cpu->trace != NULL))
+		soft_trace_write(cpu, gpa, len);
 	for (uint64_t page = gpa & PAGE_MASK4; page < gpa + len; page += 0x1000) {
 		uint64_t n = page_number(c, page);
 		if (!atomic_load(&c->marked[n]))
 			continue;
 		soft_code_lock(c, cpu);
-		struct code_page *p = c->pages[n];
-		struct soft_block **link = &p->blocks, *b;
-		bool hit = false;
-		p->seq++;
-		while ((b = *link) != NULL) {
-			if (b->gpa < gpa + len && gpa < b->gpa + b->bytes) {
-				drop_block(c, b);
-				*link = b->page_next;
-				hit = true;
-			} else {
-				link = &b->page_next;
-			}
-		}
-		hit |= soft_jit_written(c->jit, p, gpa, len);
-		if (hit) {
-			if (cpu != NULL)
-				cpu->ctr.smc++;
-		} else if (++p->near_writes >= QUIET_WRITES) {
-			for (b = p->blocks; b != NULL; b = b->page_next)
-				drop_block(c, b);
-			p->blocks = NULL;
-			soft_jit_drop_page(c->jit, p);
-		}
-		if (p->blocks == NULL && p->units == NULL) {
-			p->near_writes = 0;
-			atomic_store(&c->marked[n], 0);
-		}
+		if (atomic_load(&c->marked[n]))
+			page_written(c, cpu, n, gpa, len);
 		pthread_mutex_unlock(&c->lock);
 	}
+}
+
+bool
+soft_code_before_write(struct soft_cpu *cpu, uint64_t gpa, unsigned len)
+{
+	struct soft_code *c = cpu->vm->code;
+	uint64_t n = page_number(c, gpa), at;
+	const uint8_t *own;
+	bool ok;
+	if (atomic_load(&cpu->vm->ncpus) != 1 || (cpu->st.dr[7] & 0xff) || cpu->trace != NULL)
+		return false; /* another one may decode the old bytes between this and the write */
+	own = soft_fetch_known(cpu, cpu->jit_pagebase, &at);
+	if (own == NULL || ((at ^ gpa) & PAGE_MASK4) == 0)
+		return false; /* the code that writes may be what is written */
+	soft_code_lock(c, cpu);
+	ok = atomic_load(&c->marked[n]) && c->pages[n]->near_writes + 1 < QUIET_WRITES;
+	if (ok)
+		page_written(c, cpu, n, gpa, len);
+	pthread_mutex_unlock(&c->lock);
+	return ok;
 }
 
 /* ---- making ---- */
@@ -248,14 +281,15 @@ flush_all(struct soft_code *c)
 	soft_jit_flush(c->jit);
 }
 
-/* No decoded instruction may name a stub any more: blocks are gone, and so must be those that cross pages. */
+/* No decoded instruction may name a stub any more: blocks are gone, and so must be single ones. */
 static void
 drop_stubs(struct soft_vm *vm, unsigned ncpus)
 {
 	for (unsigned k = 0; k < ncpus; k++) {
-		for (unsigned i = 0; i < ARRAY_LEN(vm->cpus[k]->straddle); i++) {
-			free(vm->cpus[k]->straddle[i]);
-			vm->cpus[k]->straddle[i] = NULL;
+		vm->cpus[k]->cur_block = NULL;
+		for (unsigned i = 0; i < ARRAY_LEN(vm->cpus[k]->single); i++) {
+			free(vm->cpus[k]->single[i]);
+			vm->cpus[k]->single[i] = NULL;
 		}
 	}
 	soft_stub_reset(vm->stubs);
@@ -381,6 +415,7 @@ insert_block(struct soft_cpu *cpu, uint64_t page_n, uint32_t seq, uint64_t gpa, 
 	b->mode = cpu->mode;
 	b->bytes = (uint16_t)bytes;
 	b->count = (uint16_t)count;
+	b->branches = (insns[count - 1].flags & IF_BRANCH) != 0;
 	b->valid = 1;
 	memcpy(b->insn, insns, (count + 1) * sizeof(struct soft_insn));
 	b->page_next = p->blocks;
@@ -452,6 +487,7 @@ decode_single(struct soft_cpu *cpu, uint64_t rip, struct soft_block *b)
 		soft_ud(cpu);
 	check_fetch_limit(cpu, rip, b->insn[0].len);
 	b->count = 1;
+	b->branches = (b->insn[0].flags & IF_BRANCH) != 0;
 	b->bytes = b->insn[0].len;
 	b->valid = 1;
 	b->mode = cpu->mode;
@@ -459,36 +495,29 @@ decode_single(struct soft_cpu *cpu, uint64_t rip, struct soft_block *b)
 	cpu->ctr.insns_decoded++;
 }
 
-struct soft_block *
-soft_single(struct soft_cpu *cpu)
-{
-	cpu->cur = NULL;
-	decode_single(cpu, cpu->rip, cpu->step_block);
-	return cpu->step_block;
-}
-
-struct straddle_block {
+struct single {
 	uint64_t la;
 	uint8_t bytes[16];
 	unsigned len;
 	struct soft_block b;
 };
 
-/* A block of one instruction that crosses a page end: kept per vCPU, its bytes compared each time. */
+/* One instruction at rip: kept per vCPU, its bytes compared each time. */
 static struct soft_block *
-straddle_block(struct soft_cpu *cpu, uint64_t rip)
+single_at(struct soft_cpu *cpu, uint64_t rip)
 {
 	uint64_t la = soft_fetch_la(cpu, rip);
-	struct straddle_block **slot = (struct straddle_block **)&cpu->straddle[(la >> 12) & 63], *s = *slot;
+	struct single **slot = (struct single **)&cpu->single[(la ^ la >> 12) & (SINGLES - 1)], *s = *slot;
 	uint8_t buf[16] = {0};
 	if (s == NULL) {
+		soft_vec_sync(cpu);
 		s = calloc(1, sizeof(*s) + 2 * sizeof(struct soft_insn));
 		LH_ASSERT(s != NULL);
 		s->la = 1; /* nothing yet */
 		*slot = s;
 	}
 	if (s->la == la && s->b.mode == cpu->mode && s->len != 0) {
-		unsigned n = fetch_bytes(cpu, la, buf, true);
+		unsigned n = fetch_bytes(cpu, la, buf, (la & 0xfff) + s->len > 0x1000);
 		if (n >= s->len && memcmp(buf, s->bytes, s->len) == 0) {
 			check_fetch_limit(cpu, rip, s->len);
 			return &s->b;
@@ -500,6 +529,13 @@ straddle_block(struct soft_cpu *cpu, uint64_t rip)
 	s->len = s->b.insn[0].len;
 	fetch_bytes(cpu, la, s->bytes, (la & 0xfff) + s->len > 0x1000);
 	return &s->b;
+}
+
+struct soft_block *
+soft_single(struct soft_cpu *cpu)
+{
+	cpu->cur = NULL;
+	return single_at(cpu, cpu->rip);
 }
 
 /* ---- finding ---- */
@@ -515,7 +551,7 @@ block_make(struct soft_cpu *cpu, uint64_t rip, uint64_t la, uint64_t gpa, uint8_
 		uint64_t n = soft_code_open(cpu, gpa, &seq);
 		count = decode_block(cpu, hva, avail, insns, &bytes);
 		if (count == 0)
-			return straddle_block(cpu, rip);
+			return single_at(cpu, rip); /* it crosses the page's end */
 		b = insert_block(cpu, n, seq, gpa, hva, insns, count, bytes);
 	}
 	return b;
@@ -540,7 +576,7 @@ soft_block_find(struct soft_cpu *cpu, uint64_t rip)
 	if (b->gpa == gpa && b->valid) {
 		j->rip = rip;
 		j->mode = cpu->mode;
-		j->gen = cpu->jc_gen;
+		j->gen = cpu->jc_gen + cpu->jc_gen_local;
 		j->block = b;
 	}
 	return b;
@@ -551,6 +587,7 @@ enter_block(struct soft_cpu *cpu, struct soft_block *b, uint64_t rip)
 {
 	cpu->gpr[REG_RIPBASE] = rip;
 	cpu->icount += b->count;
+	cpu->branches += b->branches;
 	cpu->cur_block = b;
 	ENTER(cpu, b);
 }
@@ -563,7 +600,7 @@ soft_goto(struct soft_cpu *cpu, uint64_t rip)
 		return NULL;
 	struct soft_jc_entry *j = &cpu->jc[(rip ^ (rip >> 12)) & (JC_SIZE - 1)];
 	struct soft_block *b = j->block;
-	if (UNLIKELY(j->rip != rip || j->gen != cpu->jc_gen || j->mode != cpu->mode ||
+	if (UNLIKELY(j->rip != rip || j->gen != cpu->jc_gen + cpu->jc_gen_local || j->mode != cpu->mode ||
 		     !atomic_load_explicit(&b->valid, memory_order_relaxed)))
 		b = soft_block_find(cpu, rip);
 	return enter_block(cpu, b, rip);
@@ -613,5 +650,6 @@ soft_goto_link(struct soft_cpu *cpu, const struct soft_insn *i, uint64_t rip, in
 OP(op_stale)
 {
 	cpu->rip = soft_insn_rip(cpu, i);
+	soft_uncount(cpu, i, 0);
 	return NULL;
 }

@@ -15,6 +15,7 @@ struct code_page {
 	struct jit_unit *units;
 	uint32_t seq;	      /* counts writes: a decoder compares it */
 	uint16_t near_writes; /* that hit no block */
+	uint16_t hits;	      /* writes that did, up to HITS_KEPT */
 };
 
 struct soft_code {
@@ -38,6 +39,9 @@ uint64_t soft_code_open(struct soft_cpu *cpu, uint64_t gpa, uint32_t *seq);
 void *soft_code_alloc(struct soft_code *c, size_t bytes);
 /* The arena is full: leave, so that the run loop flushes. The lock is not held, cpu->rip is set. */
 void soft_code_want_flush(struct soft_cpu *cpu) __attribute__((noreturn));
+/* A write of [gpa, gpa + len), within a page of code, is about to be made by the only vCPU: what was decoded
+ * from there is dropped. False: not so simple. */
+bool soft_code_before_write(struct soft_cpu *cpu, uint64_t gpa, unsigned len);
 /* Where rip is fetched from: linear. */
 uint64_t soft_fetch_la(const struct soft_cpu *cpu, uint64_t rip);
 

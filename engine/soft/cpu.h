@@ -21,6 +21,7 @@
 #include <setjmp.h>
 #include <stdatomic.h>
 #include "base/util.h"
+#include "base/vmclock.h"
 #include "engine/engine.h"
 #include "mem/gpmap.h"
 
@@ -52,6 +53,7 @@ enum {
 	IF_STK16 = 1 << 7,
 	IF_SEGOVR = 1 << 8, /* an explicit segment prefix */
 	IF_VEXW = 1 << 9,
+	IF_BRANCH = 1 << 10, /* transfers control: only a block's last */
 };
 
 struct soft_insn {
@@ -98,12 +100,14 @@ struct soft_block {
 	_Atomic uint32_t valid;
 	uint32_t mode;
 	uint16_t bytes, count;
+	uint32_t branches;	 /* 1: the last instruction is one */
 	struct soft_insn insn[]; /* count, then one that ends the block when the last is no branch */
 };
 
 #define TLB_BITS   10
 #define TLB_SIZE   (1u << TLB_BITS)
 #define ITLB_SIZE  64u
+#define SINGLES	   256u
 #define JC_SIZE	   4096u
 #define PAGE_MASK4 (~0xfffull)
 
@@ -126,6 +130,7 @@ struct soft_tlb {
 
 struct soft_itlb_entry {
 	uint64_t tag; /* linear page | (1 when user) */
+	bool global;
 	uint8_t *hva;
 	uint64_t gpa;
 };
@@ -160,8 +165,10 @@ enum { LEAVE_NONE, LEAVE_EXC, LEAVE_EXIT, LEAVE_BLOCK };
 enum soft_exc_kind { EXCK_FAULT, EXCK_TRAP, EXCK_INT, EXCK_INT3, EXCK_EXT, EXCK_NMI };
 
 /* Translated code by linear address, a table an MMU index. */
-#define JIT_JC_SIZE 2048u
-#define JIT_JC_MASK 0x71feull /* the address bits that choose the entry */
+#define JIT_JC_SIZE	  4096u
+#define JIT_JC_MASK	  0x1f0feull /* the address bits that choose the entry: JIT_JC_INDEX() */
+#define JIT_JC_INDEX(rip) ((unsigned)((rip) >> 1 & 0x7f) | ((unsigned)((rip) >> 12 & 0x1f) << 7))
+#define JIT_JC_USED	  512u /* entries that are remembered as in use, to be emptied one by one */
 struct jit_jc {
 	uint64_t neg; /* negated address; JIT_JC_NONE: empty */
 	struct jit_unit *unit;
@@ -180,36 +187,39 @@ struct soft_cpu {
 	const struct soft_insn *cur; /* for precise faults */
 	struct soft_block *cur_block;
 	uint64_t seg_base[8];
-	uint64_t rip;	 /* valid between blocks */
-	uint64_t rflags; /* without the arithmetic flags */
-	uint64_t icount; /* instructions begun, by whole blocks */
+	uint64_t rip;		   /* valid between blocks */
+	uint64_t rflags;	   /* without the arithmetic flags */
+	uint64_t icount, branches; /* begun, by whole blocks; soft_uncount() takes back what was not */
 	uint32_t mode, jc_gen;
-	uint8_t rmw_pending; /* soft_rmw() gave a stand-in or a code page */
-	uint8_t ac_on;	     /* CR0.AM, EFLAGS.AC and CPL 3: accesses go the slow way */
+	uint32_t jc_gen_local; /* counts flushes that kept global pages */
+	uint8_t rmw_pending;   /* soft_rmw() gave a stand-in or a code page */
+	uint8_t ac_on;	       /* CR0.AM, EFLAGS.AC and CPL 3: accesses go the slow way */
 	uint8_t want_window, in_delivery;
 	uint8_t single_shadow; /* the shadow that the single instruction started with */
 	uint8_t tf_masked;     /* SYSCALL cleared TF: no trap after it */
 	uint8_t want_flush;    /* the block arena is full */
+	uint8_t rep_open;      /* a REP was left between two iterations: the next event's RF */
 	uint64_t rmw_la, rmw_size, rmw_gpa;
 	uint64_t ip_mask; /* of IP in the current code segment */
 
 	/* translated code (jit.h) */
 	_Atomic uint32_t go; /* 0: leave at the next look; follows attn */
+	uint8_t fpu_out;     /* 0: x87 state is in the host's unit, not in fximage; only while vec_live */
 	uint8_t vec_live;    /* vector state is in the host's registers, not in st */
 	uint8_t jit_on, jit_one;
 	struct soft_cpu *self;
 	const uint8_t *jit_code;
 	void *jit_csp, *jit_sp, *jit_sp_top; /* C stack; return stack: now, empty */
 	uint64_t jit_pagebase;		     /* linear address of the page of code that runs */
-	uint64_t jit_la, jit_tmp;
+	uint64_t jit_la, jit_tmp, jit_tsc;   /* guest TSC = host TSC + jit_tsc */
 	uintptr_t jit_addend;
 	struct jit_exit *jit_exit;
 	uint32_t jit_br; /* BR_*: the last indirect branch */
 	uint64_t jit_tlb_mask, jit_page_mask, jit_jc_mask, jit_sign_mask[2];
 
-	_Alignas(64) struct x86_state st; /* the parts not shadowed above */
-	_Alignas(64) uint8_t membuf[256]; /* operand of a stub or a stand-in for RMW */
-	_Alignas(16) uint8_t fximage[512];
+	_Alignas(64) struct x86_state st;  /* the parts not shadowed above */
+	_Alignas(64) uint8_t membuf[256];  /* operand of a stub or a stand-in for RMW */
+	_Alignas(64) uint8_t fximage[576]; /* FXSAVE64's, and an XSAVE header that says x87 is in it */
 
 	/* exception in flight */
 	uint8_t exc_vec, exc_has_err, exc_kind;
@@ -239,13 +249,17 @@ struct soft_cpu {
 	uint8_t apic_on;     /* IA32_APIC_BASE.EN as last written */
 	uint64_t tsc_offset; /* guest TSC = host TSC + vm offset + this */
 	unsigned pauses;
+	uint64_t pmu_icount, pmu_branches; /* when the counters were brought up to date (pmu.c) */
+	struct soft_trace *trace;	   /* NULL: none (trace.c) */
+	uint8_t pmu_on, pmi;		   /* a counter is enabled; one that interrupts has overflowed */
+	_Atomic bool pmu_ticks;		   /* one is enabled that interrupts */
+	struct vm_timer pmu_timer;
 
 	jmp_buf jb;
 	void *stub_rsp; /* host stack pointer while a stub runs */
 	uint32_t host_mxcsr;
 
-	struct soft_block *step_block; /* room for single instructions */
-	struct soft_block *straddle[64];
+	struct soft_block *single[SINGLES]; /* instructions that ran alone */
 
 	_Atomic uint32_t running; /* executing guest code: must acknowledge safepoints */
 
@@ -264,6 +278,10 @@ struct soft_cpu {
 	void *jit_stack_sp[MMU_COUNT]; /* while another is in use */
 	uint32_t jit_mode[MMU_COUNT];  /* whose table and stack these are */
 	uint32_t jit_gen[MMU_COUNT];   /* jc_gen that they are good for */
+	uint32_t jit_gen_local[MMU_COUNT];
+	bool jit_local[MMU_COUNT]; /* code of pages that are not global ran since */
+	uint16_t jit_used[MMU_COUNT][JIT_JC_USED];
+	unsigned jit_nused[MMU_COUNT]; /* above JIT_JC_USED: any entry may be in use */
 	unsigned jit_mmu;	       /* whose stack jit_sp is in */
 	struct jit_jc jit_jc[MMU_COUNT][JIT_JC_SIZE];
 };
@@ -348,8 +366,9 @@ void soft_probe_aligned(struct soft_cpu *cpu, uint64_t la, unsigned size,
 /* Host pointer to la for `write` or read when the whole page run allows it, else NULL. No fault raised. */
 uint8_t *soft_direct(struct soft_cpu *cpu, uint64_t la, bool write);
 /* Put la's page into the TLB so that [la, la + size) may be accessed through it. False: not possible, or not
- * allowed; no fault is raised. */
-bool soft_tlb_fill(struct soft_cpu *cpu, uint64_t la, unsigned size, bool write);
+ * allowed; no fault is raised. *addend: host pointer = la + it; for this one access when it is a write to a
+ * page of code. */
+bool soft_tlb_fill(struct soft_cpu *cpu, uint64_t la, unsigned size, bool write, uintptr_t *addend);
 /* Implicit supervisor accesses: descriptor tables, TSS. */
 uint64_t soft_load_sys(struct soft_cpu *cpu, uint64_t la, unsigned size);
 void soft_store_sys(struct soft_cpu *cpu, uint64_t la, unsigned size, uint64_t val);
@@ -363,6 +382,10 @@ void soft_tlb_wprotect(struct soft_cpu *cpu, uint64_t gpa);
 void soft_mmu_update(struct soft_cpu *cpu); /* CPL, CR0, CR4, EFLAGS.AC changed: choose the MMU index */
 /* Instruction fetch: host pointer and gpa of the byte at la; raises #PF. NULL: not RAM. */
 uint8_t *soft_fetch_ptr(struct soft_cpu *cpu, uint64_t la, uint64_t *gpa);
+/* As soft_fetch_ptr() for a page that was fetched from before, without faults. NULL: forgotten since. */
+uint8_t *soft_fetch_known(const struct soft_cpu *cpu, uint64_t la, uint64_t *gpa);
+/* Was the page that soft_fetch_ptr() just gave for la a global one? */
+bool soft_fetch_global(const struct soft_cpu *cpu, uint64_t la);
 /* PAE: load the four PDPTEs from cr3. False: reserved bits (#GP). */
 bool soft_load_pdptes(struct soft_cpu *cpu, uint64_t cr3);
 /* Address translation for tests and the debugger: no side effects. */
@@ -503,7 +526,7 @@ const struct soft_insn *soft_goto_link(struct soft_cpu *cpu, const struct soft_i
 				       int slot);
 const struct soft_insn *op_stale(struct soft_cpu *cpu,
 				 const struct soft_insn *i); /* the block was overwritten */
-/* Decode the one instruction at cpu->rip into cpu->step_block. Raises fetch faults. */
+/* The one instruction at cpu->rip, decoded. Raises fetch faults. */
 struct soft_block *soft_single(struct soft_cpu *cpu);
 /* soft.c: one instruction at cpu->rip, with all that goes with it; ATTN_STEP is set. */
 void soft_run_single(struct soft_cpu *cpu);
@@ -523,13 +546,46 @@ void soft_update_mode(struct soft_cpu *cpu); /* CS, SS, CR0, EFER, VM changed */
 #define ENTER(cpu, b) return (b)->insn[0].fn((cpu), (b)->insn)
 #endif
 
+/* The block is left at instruction i, `done` (0 or 1) of which has ended: what follows was counted too early.
+ */
+static inline void
+soft_uncount(struct soft_cpu *cpu, const struct soft_insn *i, unsigned done)
+{
+	const struct soft_block *b = cpu->cur_block;
+	if (b == NULL || i < b->insn || i + done >= b->insn + b->count) /* translated code does not count */
+		return;
+	cpu->icount -= (uint64_t)(b->insn + b->count - i) - done;
+	cpu->branches -= b->branches;
+}
+
 /* After an instruction that may have overwritten its own block, opened an interrupt, changed a mode... */
 static inline const struct soft_insn *
 soft_leave_after(struct soft_cpu *cpu, const struct soft_insn *i)
 {
 	cpu->rip = soft_next_rip(cpu, i);
+	soft_uncount(cpu, i, 1);
 	return NULL;
 }
+
+/* ---- traces (trace.c): called while cpu->trace is set ---- */
+LH_MUST_CHECK struct soft_trace *soft_trace_create(const struct engine_trace *t, struct err *err);
+void soft_trace_close(struct soft_cpu *cpu);
+void soft_trace_step(struct soft_cpu *cpu);				 /* an instruction begins */
+void soft_trace_event(struct soft_cpu *cpu);				 /* exc_* is delivered */
+void soft_trace_write(struct soft_cpu *cpu, uint64_t gpa, uint64_t len); /* RAM was written */
+
+/* ---- counters, backdoors (pmu.c) ---- */
+/* Count up to the instruction that runs, which is not counted yet. */
+void soft_pmu_sync(struct soft_cpu *cpu);
+void soft_pmu_init(struct soft_cpu *cpu);
+void soft_pmu_fini(struct soft_cpu *cpu);
+void soft_pmu_changed(struct soft_cpu *cpu);		   /* the controls in st.msr were written */
+uint64_t soft_pmu_rdmsr(struct soft_cpu *cpu, unsigned n); /* MSR 0xc0010000 + n, n < 8 */
+void soft_pmu_wrmsr(struct soft_cpu *cpu, unsigned n, uint64_t v);
+uint64_t soft_rdpmc(struct soft_cpu *cpu, uint32_t index);
+bool soft_vmware_port(const struct soft_cpu *cpu, uint16_t port, unsigned size);
+/* The call through that port, answered in registers. False: the port is read as any other. */
+bool soft_vmware_call(struct soft_cpu *cpu);
 
 /* ---- decode.c ---- */
 /* Decode one instruction of at most `avail` bytes. False: not enough bytes (needs the next page). */
@@ -599,7 +655,8 @@ struct soft_vm {
 	struct soft_cpu **cpus;
 	unsigned maxcpus;
 	_Atomic unsigned ncpus;
-	bool strict_msr;
+	bool strict_msr, pmu, vmware_backdoors;
+	struct engine_trace trace;
 	bool tsc_is_host;
 };
 

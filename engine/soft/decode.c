@@ -100,8 +100,17 @@ decode_legacy_syscall(const uint8_t *b, unsigned avail, struct soft_insn *o)
 		return false;
 	o->len = 2;
 	o->size = 4;
+	o->flags = IF_BRANCH;
 	o->fn = b[1] == 0x05 ? op_syscall : op_sysret;
 	return true;
+}
+
+static bool
+is_branch(ZydisInstructionCategory c)
+{
+	return c == ZYDIS_CATEGORY_COND_BR || c == ZYDIS_CATEGORY_UNCOND_BR || c == ZYDIS_CATEGORY_CALL ||
+	       c == ZYDIS_CATEGORY_RET || c == ZYDIS_CATEGORY_INTERRUPT || c == ZYDIS_CATEGORY_SYSCALL ||
+	       c == ZYDIS_CATEGORY_SYSRET;
 }
 
 static enum soft_decode
@@ -144,6 +153,8 @@ soft_decode_insn(struct soft_cpu *cpu, uint32_t mode, const uint8_t *bytes, unsi
 	out->len = z.length;
 	if (z.attributes & ZYDIS_ATTRIB_HAS_LOCK)
 		out->flags |= IF_LOCK;
+	if (is_branch(z.meta.category))
+		out->flags |= IF_BRANCH;
 	const struct soft_rule *r = &soft_rules[z.mnemonic];
 	enum soft_decode e = r->fn != NULL ? r->fn(&d, r->arg) : soft_stub_decode(&d);
 	if (out->fn == NULL) { /* a combination that the tables do not hold */

@@ -117,12 +117,16 @@ gate_code(struct soft_cpu *cpu, const struct idt_gate *g, uint64_t *la)
 	return desc;
 }
 
-/* The flags image: RF is set for faults, but not for #DB faults' own sake, nor for traps (SDM 17.3.1.1). */
+/*
+ * The flags image (SDM vol. 3B 17.3.1.1). RF is set for faults, but for instruction breakpoints, and for what
+ * comes between two iterations of a REP.
+ */
 static uint64_t
 flags_image(const struct soft_cpu *cpu)
 {
 	uint64_t f = soft_rflags(cpu);
-	if (cpu->exc_kind == EXCK_FAULT && cpu->exc_vec != EXC_DF)
+	bool breakpoint = cpu->exc_vec == EXC_DB && (cpu->exc_dr6 & 0xf) != 0;
+	if (cpu->exc_kind == EXCK_FAULT ? cpu->exc_vec != EXC_DF && !breakpoint : cpu->rep_open)
 		f |= FL_RF;
 	return f;
 }

@@ -36,6 +36,7 @@ enum {
 	JMODE_AVX = 1 << 11,
 	JMODE_X87 = 1 << 12,
 	JMODE_LA57 = 1 << 14,
+	JMODE_TSC = 1 << 15, /* RDTSC is the host's and an offset */
 	JMODE_ONE = 1 << 13, /* units of one instruction, not chained: for tests */
 };
 
@@ -108,6 +109,6 @@ bool soft_jit_signal(void *ucontext, void *fault_addr);
 enum { SLOW_WRITE = 1 << 8, SLOW_OFF_SHIFT = 16 };
 
 /* cpu->jit_br: which instruction made an indirect branch, for one whose target is not canonical */
-enum { BR_JMP = 0, BR_CALL = 1 << 16, BR_RET = 1 << 17 };
+enum { BR_JMP = 0, BR_CALL = 1 << 16, BR_RET = 1 << 17, BR_NONE = 1 << 18 /* the page's end was reached */ };
 
 #endif

@@ -321,10 +321,69 @@ emit_underflow(struct jit *j, struct emit *e)
 }
 
 static void
+set_fpu_out(struct emit *e, unsigned v)
+{
+	em_8(e, 0x41); /* mov byte [r11 + fpu_out], v */
+	em_8(e, 0xc6);
+	em_8(e, 0x80 | (H_R11 & 7));
+	em_32(e, (uint32_t)CPU_OFF(fpu_out));
+	em_8(e, v);
+}
+
+/* void vec_save(cpu): vector and x87 state to cpu. The last x87 instruction's opcode and pointers are those
+ * that translated code noted in fximage, not the host's. */
+static void
 emit_vec_save(struct emit *e)
 {
+	static const uint8_t keep[] = {H_RAX, H_RCX, H_RDX};
 	em_mov(e, 1, H_R11, H_RDI);
 	vec_all(e, true);
+	em_8(e, 0x41); /* cmp byte [r11 + fpu_out], 0 */
+	em_8(e, 0x80);
+	em_8(e, 0x80 | 7 << 3 | (H_R11 & 7));
+	em_32(e, (uint32_t)CPU_OFF(fpu_out));
+	em_8(e, 0);
+	uint8_t *out = em_jcc(e, 5, e->p);
+	for (unsigned n = 0; n < 3; n++)
+		em_mem(e, 1, 0x8b, keep[n], H_R11, (int32_t)CPU_OFF(fximage) + 8 * (int32_t)n);
+	em_8(e, 0x49); /* fxsave64 [r11 + fximage] */
+	em_8(e, 0x0f);
+	em_8(e, 0xae);
+	em_8(e, 0x80 | (H_R11 & 7));
+	em_32(e, (uint32_t)CPU_OFF(fximage));
+	em_8(e, 0xdb); /* fninit */
+	em_8(e, 0xe3);
+	/* bytes 0-5 are the host's, 6 and 7 what was kept */
+	em_8(e, 0x48); /* shr rax, 48 */
+	em_8(e, 0xc1);
+	em_8(e, 0xe8);
+	em_8(e, 48);
+	em_8(e, 0x66);
+	em_mem(e, 0, 0x89, H_RAX, H_R11, (int32_t)CPU_OFF(fximage) + 6);
+	em_mem(e, 1, 0x89, H_RCX, H_R11, (int32_t)CPU_OFF(fximage) + 8);
+	em_mem(e, 1, 0x89, H_RDX, H_R11, (int32_t)CPU_OFF(fximage) + 16);
+	set_fpu_out(e, 1);
+	em_patch(out, e->p);
+	em_8(e, 0xc3);
+}
+
+/* The guest's x87 state, and nothing else, into the host's unit. Changes RCX, R10, R11. */
+static void
+emit_fpu_load(struct emit *e)
+{
+	em_gs_load(e, H_R11, CPU_OFF(self));
+	em_mov(e, 1, H_RCX, H_RAX);
+	em_mov(e, 1, H_R10, H_RDX);
+	em_mov_imm32(e, H_RAX, 1);
+	em_mov_imm32(e, H_RDX, 0);
+	em_8(e, 0x49); /* xrstor64 [r11 + fximage] */
+	em_8(e, 0x0f);
+	em_8(e, 0xae);
+	em_8(e, 0x80 | 5 << 3 | (H_R11 & 7));
+	em_32(e, (uint32_t)CPU_OFF(fximage));
+	em_mov(e, 1, H_RAX, H_RCX);
+	em_mov(e, 1, H_RDX, H_R10);
+	set_fpu_out(e, 0);
 	em_8(e, 0xc3);
 }
 
@@ -354,6 +413,8 @@ jit_emit_common(struct jit *j)
 	emit_underflow(j, &e);
 	c->fault = begin(&e);
 	emit_fault(&e);
+	c->fpu_load = begin(&e);
+	emit_fpu_load(&e);
 	c->vec_save = begin(&e);
 	emit_vec_save(&e);
 	begin(&e);

@@ -130,6 +130,7 @@ emit_landing(struct jx *x)
 	em_unless_rcx_zero_jmp(e, x->j->c.lookup);
 	em_lea(e, 1, H_RCX, H_R10, EM_NONE, 0, -(int32_t)(x->off + x->z.length));
 	em_gs_store(e, H_RCX, CPU_OFF(jit_pagebase));
+	x->fpu_known = false;
 }
 
 static void
@@ -355,6 +356,25 @@ emit_lea(struct jx *x)
 	return true;
 }
 
+/* RDTSC (SDM vol. 2): the host's and an offset, split without flags. */
+static bool
+emit_rdtsc(struct jx *x)
+{
+	struct emit *e = &x->e;
+	if (!(x->mode & JMODE_TSC))
+		return false;
+	em_8(e, 0x0f); /* rdtsc */
+	em_8(e, 0x31);
+	em_rorx(e, H_RCX, H_RDX, 32);
+	em_lea(e, 1, H_RAX, H_RAX, H_RCX, 0, 0);
+	em_gs_load(e, H_RCX, CPU_OFF(jit_tsc));
+	em_lea(e, 1, H_RAX, H_RAX, H_RCX, 0, 0);
+	em_rorx(e, H_RDX, H_RAX, 32);
+	em_mov(e, 0, H_RDX, H_RDX);
+	em_mov(e, 0, H_RAX, H_RAX);
+	return true;
+}
+
 enum jit_flow
 jit_stack_insn(struct jx *x)
 {
@@ -373,6 +393,9 @@ jit_stack_insn(struct jx *x)
 		break;
 	case ZYDIS_MNEMONIC_LEA:
 		ok = emit_lea(x);
+		break;
+	case ZYDIS_MNEMONIC_RDTSC:
+		ok = emit_rdtsc(x);
 		break;
 	default:
 		return FLOW_NOT;

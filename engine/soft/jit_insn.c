@@ -9,6 +9,7 @@
 #include <cpuid.h>
 #include "engine/soft/decode.h"
 #include "engine/soft/jit_int.h"
+#include "engine/soft/stub.h"
 
 /* How the operands of one instruction are placed. */
 struct place {
@@ -557,21 +558,24 @@ static const uint8_t plain[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
     [ZYDIS_MNEMONIC_CMPXCHG16B] = 2,
 };
 
+enum { NEED_NOTHING, NEED_SSE, NEED_AVX, NEED_X87, NEED_X87_SSE };
 /* Instruction sets whose instructions are themselves on a host that has them, and what they need of the
  * guest. */
 static const struct isa {
 	ZydisISASet set;
 	uint8_t host; /* index in host_has[] */
-	uint8_t unit; /* 0 integer, 1 SSE, 2 AVX */
+	uint8_t unit; /* NEED_* */
 } isas[] = {
-    {ZYDIS_ISA_SET_SSE, 0, 1},	       {ZYDIS_ISA_SET_SSE2, 0, 1},	{ZYDIS_ISA_SET_SSE3, 1, 1},
-    {ZYDIS_ISA_SET_SSSE3, 2, 1},       {ZYDIS_ISA_SET_SSE4, 3, 1},	{ZYDIS_ISA_SET_SSE42, 4, 1},
-    {ZYDIS_ISA_SET_AES, 5, 1},	       {ZYDIS_ISA_SET_PCLMULQDQ, 6, 1}, {ZYDIS_ISA_SET_SHA, 7, 1},
-    {ZYDIS_ISA_SET_AVX, 8, 2},	       {ZYDIS_ISA_SET_AVX2, 9, 2},	{ZYDIS_ISA_SET_FMA, 10, 2},
-    {ZYDIS_ISA_SET_F16C, 11, 2},       {ZYDIS_ISA_SET_AVXAES, 8, 2},	{ZYDIS_ISA_SET_VAES, 12, 2},
-    {ZYDIS_ISA_SET_VPCLMULQDQ, 13, 2}, {ZYDIS_ISA_SET_BMI1, 14, 0},	{ZYDIS_ISA_SET_BMI2, 15, 0},
-    {ZYDIS_ISA_SET_ADOX_ADCX, 16, 0},  {ZYDIS_ISA_SET_LZCNT, 17, 0},	{ZYDIS_ISA_SET_POPCNT, 18, 0},
-    {ZYDIS_ISA_SET_MOVBE, 19, 0},
+    {ZYDIS_ISA_SET_SSE, 0, 1},	       {ZYDIS_ISA_SET_SSE2, 0, 1},	 {ZYDIS_ISA_SET_SSE3, 1, 1},
+    {ZYDIS_ISA_SET_SSSE3, 2, 1},       {ZYDIS_ISA_SET_SSE4, 3, 1},	 {ZYDIS_ISA_SET_SSE42, 4, 1},
+    {ZYDIS_ISA_SET_AES, 5, 1},	       {ZYDIS_ISA_SET_PCLMULQDQ, 6, 1},	 {ZYDIS_ISA_SET_SHA, 7, 1},
+    {ZYDIS_ISA_SET_AVX, 8, 2},	       {ZYDIS_ISA_SET_AVX2, 9, 2},	 {ZYDIS_ISA_SET_FMA, 10, 2},
+    {ZYDIS_ISA_SET_F16C, 11, 2},       {ZYDIS_ISA_SET_AVXAES, 8, 2},	 {ZYDIS_ISA_SET_VAES, 12, 2},
+    {ZYDIS_ISA_SET_VPCLMULQDQ, 13, 2}, {ZYDIS_ISA_SET_BMI1, 14, 0},	 {ZYDIS_ISA_SET_BMI2, 15, 0},
+    {ZYDIS_ISA_SET_ADOX_ADCX, 16, 0},  {ZYDIS_ISA_SET_LZCNT, 17, 0},	 {ZYDIS_ISA_SET_POPCNT, 18, 0},
+    {ZYDIS_ISA_SET_MOVBE, 19, 0},      {ZYDIS_ISA_SET_X87, 0, 3},	 {ZYDIS_ISA_SET_FCMOV, 0, 3},
+    {ZYDIS_ISA_SET_SSE3X87, 1, 3},     {ZYDIS_ISA_SET_PENTIUMMMX, 0, 3}, {ZYDIS_ISA_SET_SSSE3MMX, 2, 3},
+    {ZYDIS_ISA_SET_SSE2MMX, 0, 4},
 };
 
 static bool
@@ -641,6 +645,14 @@ names_mmx(const struct jx *x)
 	return false;
 }
 
+static bool
+is_x87(const struct jx *x)
+{
+	ZydisISASet s = x->z.meta.isa_set;
+	return s == ZYDIS_ISA_SET_X87 || s == ZYDIS_ISA_SET_FCMOV || s == ZYDIS_ISA_SET_SSE3X87 ||
+	       x->z.mnemonic == ZYDIS_MNEMONIC_FISTTP;
+}
+
 static uint8_t isa_known[ZYDIS_ISA_SET_MAX_VALUE + 1]; /* 0 no; unit + 1 */
 
 static void __attribute__((constructor)) init_isas(void)
@@ -650,34 +662,64 @@ static void __attribute__((constructor)) init_isas(void)
 		isa_known[isas[n].set] = host_has(isas[n].host) ? isas[n].unit + 1 : 0;
 }
 
-/* 0: not by the host's instruction; 1: yes; 2: yes, and it may trap. */
+/* Do the units that the instruction needs exist, and are they enabled in this mode? */
+static bool
+units_on(const struct jx *x, unsigned need)
+{
+	static const uint32_t bits[] = {[NEED_SSE] = JMODE_SSE,
+					[NEED_AVX] = JMODE_AVX,
+					[NEED_X87] = JMODE_X87,
+					[NEED_X87_SSE] = JMODE_X87 | JMODE_SSE};
+	return (x->mode & bits[need]) == bits[need];
+}
+
+/* What touches x87 state only by the unit itself: not its environment, whose pointers are the host's there.
+ */
+static bool
+x87_simple(const ZydisDecodedInstruction *z)
+{
+	unsigned k = soft_x87_kind(z);
+	return z->mnemonic != ZYDIS_MNEMONIC_FNINIT && z->mnemonic != ZYDIS_MNEMONIC_FLDENV &&
+	       z->mnemonic != ZYDIS_MNEMONIC_FRSTOR && z->mnemonic != ZYDIS_MNEMONIC_FNSAVE &&
+	       (k == X87_COMPUTE || k == X87_CONTROL);
+}
+
+/* 0: not by the host's instruction; 1: yes; 2: yes, and it may trap. *fpu: x87 or MMX. */
 static unsigned
-kind_of(const struct jx *x)
+kind_of(const struct jx *x, bool *fpu)
 {
 	const ZydisDecodedInstruction *z = &x->z;
-	unsigned unit;
+	unsigned need;
+	*fpu = false;
 	if (z->encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY && z->encoding != ZYDIS_INSTRUCTION_ENCODING_VEX)
 		return 0;
-	if (plain[z->mnemonic] && z->meta.isa_set != ZYDIS_ISA_SET_X87)
+	if (plain[z->mnemonic])
 		return plain[z->mnemonic];
-	unit = isa_known[z->meta.isa_set];
-	if (unit == 0 || names_mmx(x) || z->meta.category == ZYDIS_CATEGORY_STRINGOP)
+	if (isa_known[z->meta.isa_set] == 0 || z->meta.category == ZYDIS_CATEGORY_STRINGOP)
 		return 0;
-	if (unit == 1)
+	need = isa_known[z->meta.isa_set] - 1u;
+	if (need == NEED_NOTHING)
 		return x->is64 ? 1 : 0;
 	if (z->mnemonic == ZYDIS_MNEMONIC_CRC32)
 		return 1;
-	if (!(x->mode & (unit == 2 ? JMODE_SSE : JMODE_AVX)))
+	if (z->mnemonic == ZYDIS_MNEMONIC_FISTTP) /* x87, whatever its set is called */
+		need = NEED_X87;
+	else if (need == NEED_SSE && names_mmx(x))
+		need = NEED_X87_SSE;
+	if (!units_on(x, need))
 		return 0;
+	*fpu = need >= NEED_X87;
 	switch (z->mnemonic) {
+	case ZYDIS_MNEMONIC_MASKMOVQ:
 	case ZYDIS_MNEMONIC_MASKMOVDQU:
 	case ZYDIS_MNEMONIC_VMASKMOVDQU:
-	case ZYDIS_MNEMONIC_FISTTP: /* x87, whatever its set is called */
 	case ZYDIS_MNEMONIC_CLFLUSH:
 		return 0;
 	default:
 		break;
 	}
+	if (is_x87(x))
+		return x87_simple(z) ? 2 : 0;
 	/* outside 64-bit mode fields mean less: left to the stubs */
 	return x->is64 || z->encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY ? 2 : 0;
 }
@@ -711,16 +753,60 @@ excluded(const struct jx *x, const struct place *p)
 	}
 }
 
+/* Before an instruction of the x87 unit: the guest's state is in it. No flags, no guest register changes. */
+static void
+fpu_ensure(struct jx *x)
+{
+	struct emit *e = &x->e;
+	if (x->fpu_known)
+		return;
+	em_8(e, 0x65); /* movzx ecx, byte gs:[fpu_out] */
+	em_8(e, 0x0f);
+	em_8(e, 0xb6);
+	em_8(e, 0x0c);
+	em_8(e, 0x25);
+	em_32(e, (uint32_t)CPU_OFF(fpu_out));
+	em_8(e, 0xe3);
+	em_8(e, 5);
+	em_jmp(e, 0xe8, x->j->c.fpu_load);
+	x->fpu_known = true;
+}
+
+/* After it: the guest's own opcode and pointers of the last instruction. R10 is its operand's address. */
+static void
+note_x87(struct jx *x, bool mem)
+{
+	struct emit *e = &x->e;
+	if (soft_x87_kind(&x->z) != X87_COMPUTE)
+		return;
+	em_8(e, 0x66); /* mov word gs:[fximage + 6], opcode */
+	em_8(e, 0x65);
+	em_8(e, 0xc7);
+	em_8(e, 0x04);
+	em_8(e, 0x25);
+	em_32(e, (uint32_t)CPU_OFF(fximage) + 6);
+	em_8(e, x->bytes[x->z.raw.modrm.offset]);
+	em_8(e, x->z.opcode & 7);
+	em_gs_load(e, H_RCX, CPU_OFF(jit_pagebase));
+	em_lea(e, x->is64, H_RCX, H_RCX, EM_NONE, 0, (int32_t)x->off);
+	em_gs_store(e, H_RCX, CPU_OFF(fximage) + 8);
+	if (mem)
+		em_gs_store(e, H_R10, CPU_OFF(fximage) + 16);
+}
+
 bool
 jit_generic(struct jx *x)
 {
-	unsigned kind = kind_of(x);
+	bool fpu;
+	unsigned kind = kind_of(x, &fpu);
 	struct emit *e = &x->e;
 	struct place p;
 	struct enc c = {0};
 	if (kind == 0 || !place_all(x, &p) || excluded(x, &p))
 		return false;
 	make_enc(x, &p, &c);
+	if (fpu)
+		fpu_ensure(x);
 	if (p.mem != NULL) {
 		unsigned size = p.mem->size / 8;
 		uint8_t *before = e->p;
@@ -752,6 +838,8 @@ jit_generic(struct jx *x)
 		put_legacy(x, &p, &c);
 	memcpy(e->p, c.tail, c.tail_len);
 	e->p += c.tail_len;
+	if (is_x87(x))
+		note_x87(x, p.mem != NULL);
 	for (unsigned n = 0; n < p.nstore; n++)
 		em_gs_store(e, p.store[n][0], GPR_OFF(p.store[n][1]));
 	if (p.rcx_out)

@@ -10,7 +10,7 @@
 
 struct jit_common { /* routines at the start of the cache, writable mapping */
 	const uint8_t *enter, *lookup, *chain, *leave, *step, *slow, *interp, *interp_end, *stale, *underflow,
-	    *fault, *vec_save;
+	    *fault, *vec_save, *fpu_load;
 };
 
 struct jit {
@@ -68,7 +68,8 @@ struct jx { /* a translation under way */
 	struct jit_fault fault[JIT_FAULT_MAX];
 	unsigned nfault;
 	const uint8_t *poll_stub;
-	bool failed; /* out of memory for what goes with the code */
+	bool fpu_known; /* the x87 unit holds the guest's state here */
+	bool failed;	/* out of memory for what goes with the code */
 };
 
 #define CPU_OFF(member) offsetof(struct soft_cpu, member)

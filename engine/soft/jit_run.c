@@ -41,6 +41,8 @@ soft_jit_vcpu_init(struct soft_cpu *cpu, struct err *err)
 	if (j == NULL)
 		return 0;
 	cpu->self = cpu;
+	cpu->fpu_out = 1;
+	cpu->fximage[512] = 1;
 	cpu->jit_tlb_mask = (uint64_t)(TLB_SIZE - 1) << 12;
 	cpu->jit_page_mask = PAGE_MASK4;
 	cpu->jit_jc_mask = JIT_JC_MASK;
@@ -59,6 +61,8 @@ soft_jit_vcpu_init(struct soft_cpu *cpu, struct err *err)
 			put_le64(stack_top(cpu, m) + 8 * n, (uintptr_t)jit_rx(j, j->c.underflow));
 		if (m < MMU_COUNT)
 			cpu->jit_stack_sp[m] = stack_top(cpu, m);
+		if (m < MMU_COUNT)
+			cpu->jit_nused[m] = JIT_JC_USED + 1;
 	}
 	cpu->jit_sp = cpu->jit_sp_top = stack_top(cpu, 0);
 	return 0;
@@ -96,6 +100,8 @@ mode_now(const struct soft_cpu *cpu)
 	    (m & (MODE_CS | MODE_SS32 | MODE_FLAT)) != (MODE_32 | MODE_SS32 | MODE_FLAT))
 		return 0;
 	m |= (uint32_t)(cpu->dtlb - cpu->tlb) << JMODE_MMU_SHIFT;
+	if (cpu->vm->tsc_is_host && (cpu->cpl == 0 || !(cr4 & CR4_TSD)))
+		m |= JMODE_TSC;
 	if (cr4 & CR4_LA57)
 		m |= JMODE_LA57;
 	if (!(cr0 & (CR0_EM | CR0_TS))) {
@@ -106,6 +112,26 @@ mode_now(const struct soft_cpu *cpu)
 			m |= JMODE_AVX;
 	}
 	return m;
+}
+
+static void
+empty_entry(struct soft_cpu *cpu, unsigned m, unsigned n)
+{
+	cpu->jit_jc[m][n].neg = JIT_JC_NONE;
+	cpu->jit_jc[m][n].unit = &cpu->vm->code->jit->nowhere;
+}
+
+static void
+empty_table(struct soft_cpu *cpu, unsigned m)
+{
+	if (cpu->jit_nused[m] <= JIT_JC_USED) {
+		for (unsigned k = 0; k < cpu->jit_nused[m]; k++)
+			empty_entry(cpu, m, cpu->jit_used[m][k]);
+	} else {
+		for (unsigned n = 0; n < JIT_JC_SIZE; n++)
+			empty_entry(cpu, m, n);
+	}
+	cpu->jit_nused[m] = 0;
 }
 
 /* Make the table and the return stack those of `mode`. */
@@ -119,22 +145,22 @@ take_mode(struct soft_cpu *cpu, uint32_t mode)
 		cpu->jit_sp_top = stack_top(cpu, m);
 		cpu->jit_mmu = m;
 	}
-	if (cpu->jit_mode[m] != mode || cpu->jit_gen[m] != cpu->jc_gen) {
-		cpu->jit_mode[m] = mode;
-		cpu->jit_gen[m] = cpu->jc_gen;
-		cpu->jit_sp = cpu->jit_sp_top;
-		for (unsigned n = 0; n < JIT_JC_SIZE; n++) {
-			cpu->jit_jc[m][n].neg = JIT_JC_NONE;
-			cpu->jit_jc[m][n].unit = &cpu->vm->code->jit->nowhere;
-		}
-	}
+	if (cpu->jit_mode[m] == mode && cpu->jit_gen[m] == cpu->jc_gen &&
+	    (cpu->jit_gen_local[m] == cpu->jc_gen_local || !cpu->jit_local[m]))
+		return;
+	cpu->jit_mode[m] = mode;
+	cpu->jit_gen[m] = cpu->jc_gen;
+	cpu->jit_gen_local[m] = cpu->jc_gen_local;
+	cpu->jit_local[m] = false;
+	cpu->jit_sp = cpu->jit_sp_top;
+	empty_table(cpu, m);
 }
 
 /* ---- finding ---- */
 static struct jit_jc *
 jc_slot(struct soft_cpu *cpu, uint64_t rip)
 {
-	return &cpu->jit_jc[cpu->jit_mmu][(rip >> 1 & 0xff) | (rip >> 12 & 7) << 8];
+	return &cpu->jit_jc[cpu->jit_mmu][JIT_JC_INDEX(rip)];
 }
 
 /*
@@ -145,7 +171,7 @@ static bool
 undo_branch(struct soft_cpu *cpu)
 {
 	uint64_t rip = cpu->jit_pagebase + (cpu->jit_br & 0xfff), gpa;
-	if (!soft_is64(cpu) || soft_canonical(cpu, cpu->rip))
+	if (!soft_is64(cpu) || soft_canonical(cpu, cpu->rip) || (cpu->jit_br & BR_NONE))
 		return false;
 	const uint8_t *p = soft_fetch_ptr(cpu, rip, &gpa);
 	unsigned pop = 8;
@@ -180,8 +206,17 @@ find_unit(struct soft_cpu *cpu, uint32_t mode)
 	struct jit_unit *u = soft_jit_find(j, gpa, mode);
 	if (u == NULL)
 		u = soft_jit_translate(cpu, gpa, hva, mode);
-	if (u != NULL && !(mode & JMODE_ONE))
+	if (u == NULL)
+		return NULL;
+	cpu->jit_local[cpu->jit_mmu] |= !soft_fetch_global(cpu, la);
+	if (!(mode & JMODE_ONE)) {
+		unsigned *n = &cpu->jit_nused[cpu->jit_mmu];
+		if (s->neg == JIT_JC_NONE && *n < JIT_JC_USED)
+			cpu->jit_used[cpu->jit_mmu][(*n)++] = (uint16_t)(s - cpu->jit_jc[cpu->jit_mmu]);
+		else if (s->neg == JIT_JC_NONE)
+			*n = JIT_JC_USED + 1;
 		*s = (struct jit_jc){.neg = 0 - la, .unit = u, .pagebase = la & PAGE_MASK4};
+	}
 	return u;
 }
 
@@ -210,6 +245,7 @@ soft_jit_run(struct soft_cpu *cpu)
 	if (UNLIKELY(tls_cpu != cpu))
 		take_thread(cpu);
 	take_mode(cpu, mode);
+	cpu->jit_tsc = cpu->tsc_base + cpu->tsc_offset;
 	atomic_store(&cpu->go, 1);
 	for (;;) {
 		if (atomic_load(&cpu->attn) != 0) {
@@ -260,6 +296,7 @@ soft_jit_one(struct soft_cpu *cpu)
 	if (tls_cpu != cpu)
 		take_thread(cpu);
 	take_mode(cpu, mode | JMODE_ONE);
+	cpu->jit_tsc = cpu->tsc_base + cpu->tsc_offset;
 	atomic_store(&cpu->go, 1);
 	struct jit_unit *u = find_unit(cpu, mode | JMODE_ONE);
 	if (u == NULL)
@@ -297,6 +334,7 @@ bool
 soft_jit_interp(struct soft_cpu *cpu, const struct soft_insn *i)
 {
 	const struct soft_insn *r, *behind = i + 1;
+	bool closed = (cpu->rflags & FL_IF) == 0;
 	cpu->gpr[REG_RIPBASE] = cpu->jit_pagebase;
 	r = i->fn(cpu, i);
 	while (r != NULL && r != behind)
@@ -306,8 +344,13 @@ soft_jit_interp(struct soft_cpu *cpu, const struct soft_insn *i)
 		return false;
 	cpu->rip = (cpu->jit_pagebase + behind->off) & cpu->ip_mask;
 	const struct jit_unit *u = behind->aux.p;
-	return u->valid && atomic_load_explicit(&cpu->attn, memory_order_relaxed) == 0 && cpu->shadow == 0 &&
-	       mode_now(cpu) == u->mode && cpu->jc_gen == cpu->jit_gen[cpu->jit_mmu];
+	if (u->valid && atomic_load_explicit(&cpu->attn, memory_order_relaxed) == 0 && cpu->shadow == 0 &&
+	    mode_now(cpu) == u->mode && cpu->jc_gen == cpu->jit_gen[cpu->jit_mmu])
+		return true;
+	/* Somebody came after op_sti() looked: it is left between STI and what STI still shields. */
+	if (closed && i->fn == op_sti && (cpu->rflags & FL_IF))
+		cpu->shadow = SHADOW_STI;
+	return false;
 }
 
 /* Make an access possible. False: the interpreter must do the instruction, cpu->rip is set. */
@@ -316,9 +359,8 @@ soft_jit_slow(struct soft_cpu *cpu, uint64_t la, uint32_t what)
 {
 	unsigned size = what & 0xff;
 	cpu->ctr.jit_slow++;
-	if (soft_tlb_fill(cpu, la, size, what & SLOW_WRITE)) {
+	if (soft_tlb_fill(cpu, la, size, what & SLOW_WRITE, &cpu->jit_addend)) {
 		cpu->jit_la = la;
-		cpu->jit_addend = cpu->dtlb->add[TLB_INDEX(la)];
 		return true;
 	}
 	cpu->rip = cpu->jit_pagebase + (what >> SLOW_OFF_SHIFT);

@@ -28,6 +28,7 @@ jit_emit_interp(struct jx *x, bool end)
 	i[1].off = (uint16_t)(x->off + i->len);
 	i[1].base = i[1].index = REG_NONE;
 	i[1].aux.p = x->u;
+	x->fpu_known = false;
 	em_mov_imm64(&x->e, H_R11, (uintptr_t)i);
 	em_jmp(&x->e, end ? 0xe9 : 0xe8, end ? x->j->c.interp_end : x->j->c.interp);
 }
@@ -35,6 +36,8 @@ jit_emit_interp(struct jx *x, bool end)
 static bool
 does_nothing(const struct jx *x)
 {
+	if (x->z.opcode_map == ZYDIS_OPCODE_MAP_0F && x->z.opcode == 0x0d)
+		return false; /* PREFETCH with a register: the interpreter knows the vendors */
 	switch (x->z.mnemonic) {
 	case ZYDIS_MNEMONIC_NOP:
 	case ZYDIS_MNEMONIC_ENDBR64:
@@ -98,6 +101,8 @@ emit_unit(struct jx *x, const uint8_t *hva)
 		unsigned avail = 0x1000 - x->off;
 		ZyanStatus st;
 		if (avail == 0 || count == (x->mode & JMODE_ONE ? 1 : JIT_UNIT_INSNS)) {
+			if (avail == 0)
+				em_gs_imm32(&x->e, CPU_OFF(jit_br), BR_NONE);
 			jit_emit_goto(x, (int32_t)x->off);
 			break;
 		}

@@ -8,18 +8,21 @@
  * and for writes only when the page's D bit is set and no decoded code lies in it.
  */
 #include <pthread.h>
+#include "engine/soft/code.h"
 #include "engine/soft/cpu.h"
 
 enum { ACC_READ, ACC_WRITE, ACC_EXEC };
 
-#define PTE_P	  (1ull << 0)
-#define PTE_W	  (1ull << 1)
-#define PTE_U	  (1ull << 2)
-#define PTE_A	  (1ull << 5)
-#define PTE_D	  (1ull << 6)
-#define PTE_PS	  (1ull << 7)
-#define PTE_NX	  (1ull << 63)
-#define TLB_LARGE 1ull /* in soft_tlb.gpa[]: part of a page above 4 KiB */
+#define PTE_P	   (1ull << 0)
+#define PTE_W	   (1ull << 1)
+#define PTE_U	   (1ull << 2)
+#define PTE_A	   (1ull << 5)
+#define PTE_D	   (1ull << 6)
+#define PTE_PS	   (1ull << 7)
+#define PTE_NX	   (1ull << 63)
+#define PTE_G	   (1ull << 8)
+#define TLB_LARGE  1ull /* in soft_tlb.gpa[]: part of a page above 4 KiB */
+#define TLB_GLOBAL 2ull /* stays when CR3 is written */
 
 /* An always-missing TLB, for when every access needs the slow path (alignment checks). */
 static struct soft_tlb tlb_nothing;
@@ -45,19 +48,36 @@ tlb_clear(struct soft_cpu *cpu, unsigned idx)
 	cpu->tlb_used[idx] = 0;
 }
 
+/* All but global pages (SDM vol. 3A 4.10.4.1). */
+static void
+tlb_clear_local(struct soft_tlb *t)
+{
+	for (unsigned n = 0; n < TLB_SIZE; n++) {
+		if (!(t->gpa[n] & TLB_GLOBAL))
+			t->nr[n] = t->nw[n] = TLB_NOTAG(n);
+	}
+}
+
 void
 soft_tlb_flush(struct soft_cpu *cpu, bool global)
 {
-	(void)global; /* entries do not know their G bit: dropping more than asked for is allowed (SDM 4.10.4)
-		       */
 	pthread_once(&tlb_nothing_once, tlb_nothing_init);
 	for (unsigned idx = 0; idx < MMU_COUNT; idx++) {
-		if (cpu->tlb_used[idx])
+		if (!cpu->tlb_used[idx])
+			continue;
+		if (global || idx == MMU_USER)
 			tlb_clear(cpu, idx);
+		else
+			tlb_clear_local(&cpu->tlb[idx]);
 	}
-	for (unsigned n = 0; n < ITLB_SIZE; n++)
-		cpu->itlb[n].tag = 2;
-	cpu->jc_gen++;
+	for (unsigned n = 0; n < ITLB_SIZE; n++) {
+		if (global || !cpu->itlb[n].global)
+			cpu->itlb[n].tag = 2;
+	}
+	if (global)
+		cpu->jc_gen++;
+	else
+		cpu->jc_gen_local++;
 	cpu->ctr.tlb_flush++;
 }
 
@@ -329,17 +349,25 @@ static void __attribute__((noreturn, cold)) raise_noncanonical(struct soft_cpu *
 	soft_raise_err(cpu, cpu->cur != NULL && cpu->cur->seg == X86_SS ? EXC_SS : EXC_GP, 0);
 }
 
-/* Translate with all checks and side effects, or raise. */
+/* Translate with all checks and side effects. Returns 0, or the fault's bits for raise_walk(). */
+static uint32_t
+try_translate(struct soft_cpu *cpu, uint64_t la, unsigned idx, int acc, struct walk *w)
+{
+	do {
+		walk_tables(cpu, la, w);
+		uint32_t f = walk_check(cpu, w, idx, acc);
+		if (UNLIKELY(f))
+			return f;
+	} while (!walk_mark(cpu, w, acc == ACC_WRITE));
+	return 0;
+}
+
 static void
 translate(struct soft_cpu *cpu, uint64_t la, unsigned idx, int acc, struct walk *w)
 {
-	uint32_t f;
-	do {
-		walk_tables(cpu, la, w);
-		f = walk_check(cpu, w, idx, acc);
-		if (UNLIKELY(f))
-			raise_walk(cpu, la, f, idx, acc);
-	} while (!walk_mark(cpu, w, acc == ACC_WRITE));
+	uint32_t f = try_translate(cpu, la, idx, acc, w);
+	if (UNLIKELY(f))
+		raise_walk(cpu, la, f, idx, acc);
 }
 
 /* ---- watchpoints ---- */
@@ -374,6 +402,12 @@ watch_check(struct soft_cpu *cpu, uint64_t la, unsigned size, bool write)
 	}
 }
 
+static bool
+is_global(const struct soft_cpu *cpu, const struct walk *w)
+{
+	return w->levels != 0 && (w->last & PTE_G) && (cpu->st.cr4 & CR4_PGE);
+}
+
 /* ---- filling ---- */
 struct target {
 	uint8_t *hva; /* NULL: device */
@@ -382,8 +416,9 @@ struct target {
 	bool rom;
 };
 
+/* Where la leads, and into the TLB with it. A fault is raised, or, with `fault`, reported there. */
 static struct target
-resolve(struct soft_cpu *cpu, uint64_t la, unsigned idx, int acc)
+resolve_or(struct soft_cpu *cpu, uint64_t la, unsigned idx, int acc, uint32_t *fault)
 {
 	struct soft_tlb *tlb = &cpu->tlb[idx];
 	struct target t = {0};
@@ -399,14 +434,17 @@ resolve(struct soft_cpu *cpu, uint64_t la, unsigned idx, int acc)
 	if (soft_long_mode(cpu) && !soft_canonical(cpu, la))
 		raise_noncanonical(cpu);
 	cpu->ctr.tlb_miss++;
-	translate(cpu, la, idx, acc, &w);
+	if (fault == NULL)
+		translate(cpu, la, idx, acc, &w);
+	else if ((*fault = try_translate(cpu, la, idx, acc, &w)) != 0)
+		return t;
 	t.gpa = w.gpa;
 	const struct gm_range *r = gpmap_find(cpu->vm->mem, w.gpa);
 	if (r == NULL)
 		return t;
 	t.hva = r->hva + (w.gpa - r->gpa);
 	t.rom = r->kind != GM_RAM;
-	t.code = soft_code_page(cpu->vm, w.gpa);
+	t.code = cpu->trace != NULL || soft_code_page(cpu->vm, w.gpa); /* a trace sees every write */
 	if (UNLIKELY(cpu->st.dr[7] & 0xff) && watched_page(cpu, la))
 		return t;
 	uint64_t old_r = tlb->nr[n];
@@ -419,24 +457,33 @@ resolve(struct soft_cpu *cpu, uint64_t la, unsigned idx, int acc)
 	if (acc == ACC_WRITE && old_r != ntag && w.levels != 0 && walk_check(cpu, &w, idx, ACC_READ) != 0)
 		tlb->nr[n] = TLB_NOTAG(n);
 	tlb->add[n] = (uintptr_t)t.hva - la;
-	tlb->gpa[n] = (w.gpa & PAGE_MASK4) | (w.page > 4096 ? TLB_LARGE : 0);
+	tlb->gpa[n] =
+	    (w.gpa & PAGE_MASK4) | (w.page > 4096 ? TLB_LARGE : 0) | (is_global(cpu, &w) ? TLB_GLOBAL : 0);
 	cpu->tlb_used[idx] = 1;
 	return t;
 }
 
+static struct target
+resolve(struct soft_cpu *cpu, uint64_t la, unsigned idx, int acc)
+{
+	return resolve_or(cpu, la, idx, acc, NULL);
+}
+
 bool
-soft_tlb_fill(struct soft_cpu *cpu, uint64_t la, unsigned size, bool write)
+soft_tlb_fill(struct soft_cpu *cpu, uint64_t la, unsigned size, bool write, uintptr_t *addend)
 {
 	unsigned idx = mmu_index(cpu), n = TLB_INDEX(la);
 	int acc = write ? ACC_WRITE : ACC_READ;
-	struct walk w;
+	uint32_t fault = 0;
 	if ((la & 0xfff) + size > 0x1000 || (soft_long_mode(cpu) && !soft_canonical(cpu, la)))
 		return false;
-	walk_tables(cpu, la, &w);
-	if (walk_check(cpu, &w, idx, acc))
+	struct target t = resolve_or(cpu, la, idx, acc, &fault);
+	if (fault != 0)
 		return false;
-	resolve(cpu, la, idx, acc);
-	return TLB_HIT(write ? cpu->dtlb->nw[n] : cpu->dtlb->nr[n], la);
+	*addend = (uintptr_t)t.hva - la;
+	if (TLB_HIT(write ? cpu->dtlb->nw[n] : cpu->dtlb->nr[n], la))
+		return true;
+	return t.code && !t.rom && t.hva != NULL && soft_code_before_write(cpu, t.gpa, size);
 }
 
 static uint64_t
@@ -570,8 +617,12 @@ store_idx(struct soft_cpu *cpu, uint64_t la, const uint8_t *buf, unsigned len, u
 		t = resolve(cpu, la, idx, ACC_WRITE);
 	}
 	watch_check(cpu, la, len, true);
+	/* A device first: the instruction runs again when it has answered, and must find RAM as it was. */
+	bool second_first = first < len && t2.hva == NULL && t.hva != NULL;
+	if (second_first)
+		write_target(cpu, &t2, buf + first, len - first);
 	write_target(cpu, &t, buf, first);
-	if (first < len)
+	if (first < len && !second_first)
 		write_target(cpu, &t2, buf + first, len - first);
 }
 
@@ -805,7 +856,24 @@ soft_fetch_ptr(struct soft_cpu *cpu, uint64_t la, uint64_t *gpa)
 	if (r == NULL)
 		return NULL;
 	e->tag = tag;
+	e->global = is_global(cpu, &w);
 	e->hva = r->hva + ((w.gpa & PAGE_MASK4) - r->gpa);
 	e->gpa = w.gpa & PAGE_MASK4;
+	return e->hva + (la & 0xfff);
+}
+
+bool
+soft_fetch_global(const struct soft_cpu *cpu, uint64_t la)
+{
+	return cpu->itlb[(la >> 12) & (ITLB_SIZE - 1)].global;
+}
+
+uint8_t *
+soft_fetch_known(const struct soft_cpu *cpu, uint64_t la, uint64_t *gpa)
+{
+	const struct soft_itlb_entry *e = &cpu->itlb[(la >> 12) & (ITLB_SIZE - 1)];
+	if (e->tag != ((la & PAGE_MASK4) | (cpu->cpl == 3)))
+		return NULL;
+	*gpa = e->gpa | (la & 0xfff);
 	return e->hva + (la & 0xfff);
 }

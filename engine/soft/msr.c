@@ -22,6 +22,7 @@ enum msr_rule {
 	MSR_GS,
 	MSR_TSC,
 	MSR_TSC_ADJUST,
+	MSR_PERF, /* AMD's legacy counters */
 	MSR_PAT,
 	MSR_MTRR_TYPES,
 	MSR_MTRR_DEF,
@@ -83,7 +84,7 @@ static const struct msr_row rows[] = {
     {0xc0000102, 0xc0000102, M(kernel_gs_base), MSR_CANONICAL, 0},
     {0xc0000103, 0xc0000103, M(tsc_aux), MSR_MASKED, 0xffffffff},
     {0xc0000104, 0xc0000104, 0, MSR_IGNORE, 1ull << 32}, /* TSC ratio */
-    {0xc0010000, 0xc0010007, 0, MSR_IGNORE, 0},		 /* K7 counters */
+    {0xc0010000, 0xc0010007, 0, MSR_PERF, 0},		 /* PERF_CTL0-3, PERF_CTR0-3 */
     {0xc0010010, 0xc0010010, M(syscfg), MSR_PLAIN, 0},
     {0xc0010015, 0xc0010015, M(hwcr), MSR_PLAIN, 0},
     {0xc001001a, 0xc001001a, 0, MSR_IGNORE, 0}, /* TOP_MEM */
@@ -175,6 +176,8 @@ soft_rdmsr(struct soft_cpu *cpu, uint32_t msr)
 		return cpu->st.seg[X86_FS].base;
 	case MSR_GS:
 		return cpu->st.seg[X86_GS].base;
+	case MSR_PERF:
+		return soft_pmu_rdmsr(cpu, msr - r->first);
 	case MSR_TSC:
 		return soft_rdtsc(cpu);
 	case MSR_TSC_ADJUST:
@@ -232,6 +235,9 @@ soft_wrmsr(struct soft_cpu *cpu, uint32_t msr, uint64_t v)
 		return;
 	case MSR_EFER:
 		soft_set_efer(cpu, v);
+		return;
+	case MSR_PERF:
+		soft_pmu_wrmsr(cpu, msr - r->first, v);
 		return;
 	case MSR_TSC: {
 		uint64_t delta = v - soft_rdtsc(cpu);

@@ -29,6 +29,13 @@ static inline int
 novec_compare(const void *a, const void *b, size_t n)
 {
 	const unsigned char *p = a, *q = b;
+	unsigned long v, w;
+	for (; n >= 8; n -= 8, p += 8, q += 8) {
+		__builtin_memcpy(&v, p, 8);
+		__builtin_memcpy(&w, q, 8);
+		if (v != w)
+			break;
+	}
 	for (; n != 0; n--, p++, q++) {
 		if (*p != *q)
 			return *p < *q ? -1 : 1;

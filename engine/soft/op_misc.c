@@ -233,6 +233,8 @@ OP(op_pkru)
 		cpu->gpr[X86_RDX] = 0;
 		NEXT(cpu, i);
 	}
+	if (cpu->st.xs.pkru == (uint32_t)cpu->gpr[X86_RAX])
+		return soft_leave_after(cpu, i);
 	cpu->st.xs.pkru = (uint32_t)cpu->gpr[X86_RAX];
 	soft_tlb_flush(cpu, true);
 	return soft_leave_after(cpu, i);

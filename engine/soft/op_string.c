@@ -80,6 +80,7 @@ static const struct soft_insn *
 again(struct soft_cpu *cpu, const struct soft_insn *i)
 {
 	cpu->rip = soft_insn_rip(cpu, i);
+	cpu->rep_open = 1;
 	return NULL;
 }
 

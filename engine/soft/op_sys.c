@@ -79,7 +79,7 @@ port_of(struct soft_cpu *cpu, const struct soft_insn *i)
 {
 	uint16_t port = i->imm2 ? CPU_REG(cpu, X86_RDX * 8, uint16_t) : (uint16_t)i->imm;
 	cpu->cur = i;
-	if (!soft_io_allowed(cpu, port, i->size))
+	if (!soft_io_allowed(cpu, port, i->size) && !soft_vmware_port(cpu, port, i->size))
 		soft_gp(cpu, 0);
 	return port;
 }
@@ -88,6 +88,8 @@ OP(op_in)
 {
 	bool fault;
 	uint16_t port = port_of(cpu, i);
+	if (UNLIKELY(soft_vmware_port(cpu, port, i->size)) && soft_vmware_call(cpu))
+		DONE(cpu, i);
 	soft_reg_set(cpu, 0, i->size, soft_io(cpu, IOLOG_IN, port, i->size, 0, &fault));
 	DONE(cpu, i);
 }
@@ -154,13 +156,12 @@ OP(op_rdpid)
 	DONE(cpu, i);
 }
 
-/* No counters are offered by CPUID: the architecture's legacy indexes read 0, others fault. */
 OP(op_rdpmc)
 {
 	cpu->cur = i;
-	if ((cpu->cpl != 0 && !(cpu->st.cr4 & CR4_PCE)) || (uint32_t)cpu->gpr[X86_RCX] > 5)
-		soft_gp(cpu, 0);
-	cpu->gpr[X86_RAX] = cpu->gpr[X86_RDX] = 0;
+	uint64_t v = soft_rdpmc(cpu, (uint32_t)cpu->gpr[X86_RCX]);
+	cpu->gpr[X86_RAX] = (uint32_t)v;
+	cpu->gpr[X86_RDX] = v >> 32;
 	DONE(cpu, i);
 }
 

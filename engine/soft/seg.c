@@ -104,6 +104,8 @@ soft_seg_changed(struct soft_cpu *cpu, unsigned seg)
 void
 soft_set_cpl(struct soft_cpu *cpu, unsigned cpl)
 {
+	if (UNLIKELY(cpu->pmu_on) && cpl != cpu->cpl)
+		soft_pmu_sync(cpu);
 	cpu->cpl = (uint8_t)cpl;
 	soft_mmu_update(cpu);
 }
@@ -113,23 +115,30 @@ static void __attribute__((noreturn, cold)) seg_fault(struct soft_cpu *cpu, bool
 	soft_raise_err(cpu, ss ? EXC_SS : EXC_GP, 0);
 }
 
-uint64_t
-soft_segment_la(struct soft_cpu *cpu, const struct x86_segment *s, bool ss, uint64_t ea, unsigned size,
-		bool write)
+/* Type and limit allow the access at offset ea. */
+bool
+soft_segment_reaches(const struct soft_cpu *cpu, const struct x86_segment *s, uint64_t ea, unsigned size,
+		     bool write)
 {
 	uint64_t last = ea + size - 1;
 	if (!soft_is_real(cpu) && !soft_is_vm86(cpu)) {
 		if ((s->attr & SEG_UNUSABLE) || (write && (s->attr & 0xa) != 2) ||
 		    (!write && (s->attr & 0xa) == 8))
-			seg_fault(cpu, ss);
+			return false;
 	}
 	if ((s->attr & 0xc) == 4) { /* data, expand-down */
 		uint64_t top = s->attr & SEG_DB ? 0xffffffff : 0xffff;
-		if (ea <= s->limit || last > top)
-			seg_fault(cpu, ss);
-	} else if (last > s->limit) {
-		seg_fault(cpu, ss);
+		return ea > s->limit && last <= top;
 	}
+	return last <= s->limit;
+}
+
+uint64_t
+soft_segment_la(struct soft_cpu *cpu, const struct x86_segment *s, bool ss, uint64_t ea, unsigned size,
+		bool write)
+{
+	if (!soft_segment_reaches(cpu, s, ea, size, write))
+		seg_fault(cpu, ss);
 	return (s->base + ea) & 0xffffffff;
 }
 

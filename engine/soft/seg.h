@@ -10,6 +10,8 @@ void soft_load_seg_real(struct soft_cpu *cpu, unsigned seg, uint16_t sel);
 void soft_check_stack(struct soft_cpu *cpu, uint16_t sel, unsigned cpl, bool from_tss,
 		      struct x86_segment *out);
 void soft_drop_inner_segs(struct soft_cpu *cpu);
+bool soft_segment_reaches(const struct soft_cpu *cpu, const struct x86_segment *s, uint64_t ea, unsigned size,
+			  bool write);
 /* Checks as of an access through *s, whichever register it will be in. */
 uint64_t soft_segment_la(struct soft_cpu *cpu, const struct x86_segment *s, bool ss, uint64_t ea,
 			 unsigned size, bool write);
@@ -19,7 +21,8 @@ struct soft_stack {
 	struct x86_segment ss;
 	uint64_t sp, mask;
 	unsigned cpl;
-	bool wide; /* 64-bit: no segment checks */
+	bool wide;  /* 64-bit: no segment checks */
+	bool fresh; /* from the TSS: #SS names its selector */
 };
 
 void soft_stack_current(struct soft_cpu *cpu, struct soft_stack *s);

@@ -172,6 +172,8 @@ begin_delivery(struct soft_cpu *cpu, uint64_t ret)
 	bool soft_or_ext = cpu->exc_kind != EXCK_FAULT && cpu->exc_kind != EXCK_TRAP;
 	cpu->delivering_vec = soft_or_ext ? BENIGN : cpu->exc_vec;
 	cpu->deliver_ret = ret;
+	if (UNLIKELY(cpu->trace != NULL))
+		soft_trace_event(cpu);
 	deliver(cpu);
 }
 
@@ -183,6 +185,8 @@ take_exception(struct soft_cpu *cpu)
 	cpu->ctr.exceptions++;
 	cpu->st.pending_db &= ~DR6_BS; /* the step that MOV SS held back is lost with the exception */
 	if (!cpu->in_delivery) {
+		if (cpu->cur != NULL)
+			soft_uncount(cpu, cpu->cur, cpu->exc_kind != EXCK_FAULT);
 		uint64_t rip = cpu->cur != NULL ? soft_insn_rip(cpu, cpu->cur) : cpu->rip;
 		cpu->fault_rip = rip;
 		begin_delivery(cpu, cpu->exc_kind == EXCK_FAULT ? rip : soft_next_rip(cpu, cpu->cur));
@@ -226,7 +230,7 @@ static bool
 must_step(const struct soft_cpu *cpu)
 {
 	return (cpu->rflags & (FL_TF | FL_RF)) || cpu->shadow || cpu->iolog_n != 0 ||
-	       (cpu->st.dr[7] & 0xff) || cpu->step_limited;
+	       (cpu->st.dr[7] & 0xff) || cpu->step_limited || cpu->trace != NULL;
 }
 
 static bool
@@ -289,6 +293,14 @@ between_blocks(struct soft_cpu *cpu)
 			atomic_fetch_and(&cpu->attn, ~(uint32_t)ATTN_KICK);
 			return leave(cpu, VM_EXIT_INTR);
 		}
+		if (UNLIKELY(cpu->pmu_on)) {
+			cpu->cur = NULL;
+			soft_pmu_sync(cpu);
+		}
+		if (UNLIKELY(cpu->pmi)) {
+			cpu->pmi = 0;
+			return leave(cpu, VM_EXIT_PMI);
+		}
 		if (take_events(cpu))
 			return true;
 		if (cpu->step_limited && cpu->step_left == 0)
@@ -339,6 +351,7 @@ soft_run_single(struct soft_cpu *cpu)
 	cpu->gpr[REG_RIPBASE] = cpu->rip;
 	cpu->cur_block = b;
 	cpu->icount++;
+	cpu->branches += b->branches;
 	cpu->single_shadow = shadow;
 	cpu->tf_masked = 0;
 	const struct soft_insn *i = b->insn;
@@ -358,8 +371,10 @@ run_guest(struct soft_cpu *cpu)
 {
 	switch (_setjmp(cpu->jb)) {
 	case LEAVE_EXIT:
-		if (!cpu->in_delivery && cpu->cur != NULL)
+		if (!cpu->in_delivery && cpu->cur != NULL) {
 			cpu->rip = soft_insn_rip(cpu, cpu->cur);
+			soft_uncount(cpu, cpu->cur, 0);
+		}
 		cpu->cur = NULL;
 		if (cpu->exit_open && cpu->single_shadow)
 			cpu->shadow = cpu->single_shadow; /* the instruction will run again */
@@ -382,13 +397,17 @@ run_guest(struct soft_cpu *cpu)
 		    cpu->st.nmi_pending || cpu->want_flush || cpu->in_delivery) {
 			if (between_blocks(cpu))
 				return;
+			cpu->rep_open = 0;
 			if (atomic_load(&cpu->attn) & ATTN_STEP) {
+				if (UNLIKELY(cpu->trace != NULL))
+					soft_trace_step(cpu);
 				if (!cpu->jit_one || !soft_jit_one(cpu))
 					soft_run_single(cpu);
 				continue;
 			}
 		}
-		if (cpu->jit_on && soft_jit_run(cpu))
+		cpu->rep_open = 0;
+		if (cpu->jit_on && !cpu->pmu_on && soft_jit_run(cpu))
 			continue;
 		const struct soft_insn *i = soft_goto(cpu, cpu->rip);
 		while (i != NULL)
@@ -478,6 +497,9 @@ soft_vm_create(const struct engine_vm_cfg *cfg, struct err *err)
 	vm->clock = cfg->clock;
 	vm->maxcpus = cfg->maxcpus;
 	vm->strict_msr = cfg->strict_msr;
+	vm->pmu = cfg->pmu;
+	vm->trace = cfg->trace;
+	vm->vmware_backdoors = cfg->vmware_backdoors;
 	vm->cpus = calloc(cfg->maxcpus, sizeof(struct soft_cpu *));
 	vm->code = soft_code_create(cfg->mem, err);
 	vm->stubs = vm->code != NULL ? soft_stub_pool_create(err) : NULL;
@@ -531,6 +553,8 @@ derive_allowed(struct soft_cpu *cpu)
 	cpu->phys_mask = (1ull << phys) - 1;
 }
 
+static void soft_vcpu_destroy(struct engine_vcpu *v);
+
 static struct engine_vcpu *
 soft_vcpu_create(struct engine_vm *evm, unsigned id, const struct x86_cpuid *cpuid, struct err *err)
 {
@@ -543,13 +567,10 @@ soft_vcpu_create(struct engine_vm *evm, unsigned id, const struct x86_cpuid *cpu
 	cpu = aligned_alloc(64, (sizeof(*cpu) + 63) & ~63ul);
 	if (cpu != NULL)
 		memset(cpu, 0, sizeof(*cpu));
-	if (cpu != NULL) {
-		cpu->step_block = calloc(1, sizeof(struct soft_block) + 2 * sizeof(struct soft_insn));
+	if (cpu != NULL)
 		cpu->cpuid = malloc(sizeof(*cpuid));
-	}
-	if (cpu == NULL || cpu->step_block == NULL || cpu->cpuid == NULL) {
+	if (cpu == NULL || cpu->cpuid == NULL) {
 		if (cpu != NULL) {
-			free(cpu->step_block);
 			free(cpu->cpuid);
 		}
 		free(cpu);
@@ -564,9 +585,9 @@ soft_vcpu_create(struct engine_vm *evm, unsigned id, const struct x86_cpuid *cpu
 	cpu->apic_on = 1;
 	put_le32(cpu->fximage + 24, 0x1f80);
 	derive_allowed(cpu);
+	soft_pmu_init(cpu);
 	if (soft_jit_vcpu_init(cpu, err) != 0) {
 		soft_jit_vcpu_fini(cpu);
-		free(cpu->step_block);
 		free(cpu->cpuid);
 		free(cpu);
 		return NULL;
@@ -579,7 +600,14 @@ soft_vcpu_create(struct engine_vm *evm, unsigned id, const struct x86_cpuid *cpu
 	struct x86_state s;
 	x86_state_reset(&s);
 	engine_soft.set_state((struct engine_vcpu *)(void *)cpu, X86_STATE_ALL, &s, err);
-	return (struct engine_vcpu *)(void *)cpu;
+	if (vm->trace.path == NULL || vm->trace.vcpu != id)
+		return (struct engine_vcpu *)(void *)cpu;
+	cpu->trace = soft_trace_create(&vm->trace, err);
+	cpu->jit_one = cpu->jit_on && vm->trace.translated;
+	if (cpu->trace != NULL)
+		return (struct engine_vcpu *)(void *)cpu;
+	soft_vcpu_destroy((struct engine_vcpu *)(void *)cpu);
+	return NULL;
 }
 
 static void
@@ -588,11 +616,12 @@ soft_vcpu_destroy(struct engine_vcpu *v)
 	struct soft_cpu *cpu = cpu_of(v);
 	if (cpu == NULL)
 		return;
+	soft_trace_close(cpu);
+	soft_pmu_fini(cpu);
 	cpu->vm->cpus[cpu->id] = NULL;
-	for (unsigned n = 0; n < ARRAY_LEN(cpu->straddle); n++)
-		free(cpu->straddle[n]);
+	for (unsigned n = 0; n < ARRAY_LEN(cpu->single); n++)
+		free(cpu->single[n]);
 	soft_jit_vcpu_fini(cpu);
-	free(cpu->step_block);
 	free(cpu->cpuid);
 	free(cpu);
 }
@@ -636,6 +665,8 @@ soft_get_state(struct engine_vcpu *v, unsigned mask, struct x86_state *s)
 {
 	struct soft_cpu *cpu = cpu_of(v);
 	struct x86_state *c = &cpu->st;
+	cpu->cur = NULL;
+	soft_pmu_sync(cpu);
 	memcpy(c->gpr, cpu->gpr, sizeof(c->gpr));
 	c->rip = cpu->rip;
 	c->rflags = soft_rflags(cpu);
@@ -661,6 +692,8 @@ soft_set_state(struct engine_vcpu *v, unsigned mask, const struct x86_state *s, 
 	struct soft_cpu *cpu = cpu_of(v);
 	struct x86_state *c = &cpu->st;
 	(void)err;
+	cpu->cur = NULL;
+	soft_pmu_sync(cpu);
 	c->rflags = soft_rflags(cpu);
 	c->rip = cpu->rip;
 	memcpy(c->gpr, cpu->gpr, sizeof(c->gpr));
@@ -674,6 +707,7 @@ soft_set_state(struct engine_vcpu *v, unsigned mask, const struct x86_state *s, 
 	cpu->rip = c->rip;
 	cpu->shadow = c->shadow;
 	cpu->halted = c->activity == ACT_HALTED;
+	cpu->tsc_offset = c->msr.tsc_adjust; /* all changes of the TSC are in it */
 	memcpy(cpu->fximage, c->xs.fx, sizeof(c->xs.fx));
 	put_le32(cpu->fximage + 24, 0x1f80);
 	if (mask & X86_STATE_EVENT) {
@@ -684,6 +718,7 @@ soft_set_state(struct engine_vcpu *v, unsigned mask, const struct x86_state *s, 
 	}
 	cpu->rflags = 0;
 	soft_set_rflags(cpu, c->rflags);
+	soft_pmu_changed(cpu);
 	soft_set_cpl(cpu, cpl_of(c));
 	soft_update_mode(cpu);
 	soft_tlb_flush(cpu, true);

@@ -626,8 +626,8 @@ describe_mask(const struct dctx *d, const ZydisDecodedOperand *mem, struct soft_
 	}
 }
 
-static unsigned
-x87_kind(const ZydisDecodedInstruction *z)
+unsigned
+soft_x87_kind(const ZydisDecodedInstruction *z)
 {
 	switch (z->mnemonic) {
 	case ZYDIS_MNEMONIC_FNSTENV:
@@ -825,7 +825,7 @@ soft_stub_decode(struct dctx *d)
 	key.nbytes = (uint8_t)b.insn_len;
 	key.units = (uint8_t)units;
 	if (units & UNIT_X87) {
-		key.x87_kind = (uint8_t)x87_kind(d->z);
+		key.x87_kind = (uint8_t)soft_x87_kind(d->z);
 		key.x87_nowait = x87_nowait(d->z->mnemonic);
 		d->o->aux.v = (uint64_t)(d->z->opcode & 7) << 8 | d->bytes[d->z->raw.modrm.offset];
 	}

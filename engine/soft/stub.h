@@ -44,6 +44,7 @@ struct soft_stub {
 };
 
 enum { X87_NOT, X87_COMPUTE, X87_CONTROL, X87_STENV16, X87_STENV32 };
+unsigned soft_x87_kind(const ZydisDecodedInstruction *z);
 
 struct stub_build {
 	uint8_t insn[24];

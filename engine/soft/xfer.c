@@ -14,13 +14,17 @@ soft_stack_current(struct soft_cpu *cpu, struct soft_stack *s)
 	s->mask = soft_sp_mask(cpu);
 	s->sp = cpu->gpr[X86_RSP];
 	s->cpl = cpu->cpl;
+	s->fresh = false;
 }
 
 static uint64_t
 stack_la(struct soft_cpu *cpu, struct soft_stack *s, uint64_t sp, unsigned size, bool write)
 {
-	if (!s->wide)
+	if (!s->wide) {
+		if (s->fresh && !soft_segment_reaches(cpu, &s->ss, sp, size, write))
+			soft_raise_err(cpu, EXC_SS, s->ss.sel & ~3u); /* SDM vol. 2, CALL, INT: #SS(new SS) */
 		return soft_segment_la(cpu, &s->ss, true, sp, size, write);
+	}
 	if (!soft_canonical(cpu, sp))
 		soft_raise_err(cpu, EXC_SS, 0);
 	return sp;
@@ -66,6 +70,7 @@ soft_stack_from_tss(struct soft_cpu *cpu, struct soft_stack *s, unsigned cpl, un
 {
 	const struct x86_segment *tr = &cpu->st.seg[X86_TR];
 	s->cpl = cpl;
+	s->fresh = true;
 	if (soft_long_mode(cpu)) {
 		unsigned off = ist ? 28 + 8 * ist : 4 + 8 * cpl;
 		tss_check(cpu, off, 8);
@@ -484,12 +489,21 @@ soft_sysret(struct soft_cpu *cpu, unsigned size)
 	soft_update_mode(cpu);
 }
 
+/* AMD has SYSENTER and SYSEXIT in legacy mode only (APM vol. 3). */
+static void
+sysenter_check(struct soft_cpu *cpu)
+{
+	if (soft_long_mode(cpu) && x86_cpuid_is_amd(cpu->cpuid))
+		soft_ud(cpu);
+}
+
 void
 soft_sysenter(struct soft_cpu *cpu)
 {
 	const struct x86_msrs *m = &cpu->st.msr;
 	uint16_t sel = (uint16_t)(m->sysenter_cs & 0xfffc);
 	bool lm = soft_long_mode(cpu);
+	sysenter_check(cpu);
 	if (soft_is_real(cpu) || sel == 0)
 		soft_gp(cpu, 0);
 	soft_set_rflags(cpu, soft_rflags(cpu) & ~(uint64_t)(FL_VM | FL_IF | FL_RF));
@@ -505,6 +519,7 @@ void
 soft_sysexit(struct soft_cpu *cpu, unsigned size)
 {
 	uint16_t sel = (uint16_t)(cpu->st.msr.sysenter_cs & 0xfffc);
+	sysenter_check(cpu);
 	if (soft_is_real(cpu) || sel == 0 || cpu->cpl != 0)
 		soft_gp(cpu, 0);
 	if (size == 8) {

@@ -18,6 +18,9 @@ BASE_CMDLINE = "console=ttyS0 quiet panic=-1"
 # lhyve(8)'s exit status by the guest's end. QEMU has one for all that end it.
 EXIT = {"reboot": 0, "poweroff": 1, "halt": 2, "triple": 3, "error": 4}
 
+# QEMU's run says these too, but only when the host is busy (seen in some of its runs, not in others).
+BUSY_HOST = {"tsc: Unable to calibrate against PIT"}
+
 
 def script(name, *args):
     env = dict(os.environ, LHYVE_CACHE=CACHE)

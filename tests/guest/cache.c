@@ -4,7 +4,7 @@
  * contents stay, nothing is read from a device, what must fault faults as a load of that byte would, hints
  * never do.
  */
-#include "tests/guest/guest.h"
+#include "tests/guest/cache_ops.h"
 
 enum { DEVICE = 0xff000000u, READS = 0xec };
 enum { PAGE_RAM, PAGE_READ_ONLY, PAGE_ABSENT, PAGE_DEVICE, PAGE_SUPERVISOR };
@@ -189,6 +189,56 @@ wrong_forms(void)
 	guest_check(trap_seen.vector == 6, "lock wbinvd: trap %d", trap_seen.vector);
 }
 
+/* Compatibility mode, code of 32 and of 16 bits, on pages below 4 GiB. */
+static void
+in_compatibility_mode(void)
+{
+	enum { CODE32 = SEL_FREE, USER32 = SEL_FREE + 8, CODE16 = SEL_FREE + 16 };
+#define LINEAR 0xc0000000u
+	static uint8_t code[64] __attribute__((aligned(64)));
+	static uint64_t small[512] __attribute__((aligned(4096)));
+	const struct cache_place places[] = {
+	    {"RAM", LINEAR + 5, 0, 0, ram + 5},
+	    {"the last byte before a hole", LINEAR + 4095, 0, 0, ram + 4095},
+	    {"a page that is not there", LINEAR + 0x1000, 14, 0, NULL},
+	    {"a read-only page", LINEAR + 0x2fff, 0, 0, ram + 4095},
+	    {"a device", LINEAR + 0x3000, 0, 0, NULL},
+	};
+	const struct context start = {.ip = (uintptr_t)code,
+				      .cs = CODE32,
+				      .ss = SEL_DATA,
+				      .ds = SEL_USER_DATA,
+				      .es = SEL_USER_DATA,
+				      .sp = (uintptr_t)user_stack_top,
+				      .flags = 2};
+	struct cache_mode modes[] = {
+	    {"compatibility mode", code, false, false, start, guest_enter},
+	    {"compatibility mode, CPL 3", code, false, true, start, guest_enter},
+	    {"compatibility mode, 16 bits", code, true, false, start, guest_enter},
+	    {"64-bit mode", code, false, false, start, guest_enter},
+	};
+	uint64_t *pdpt = (uint64_t *)(pml4[0] & ~0xfffull), *pd = (uint64_t *)(pdpt[3] & ~0xfffull),
+		 saved = pd[0];
+
+	gdt[CODE32 / 8] = descriptor(0, 0xfffff, 0x9b, DESC_D | DESC_G);
+	gdt[USER32 / 8] = descriptor(0, 0xfffff, 0xfb, DESC_D | DESC_G);
+	gdt[CODE16 / 8] = descriptor((uint32_t)(uintptr_t)code, 0xffff, 0x9b, 0);
+	modes[1].start.cs = USER32 | 3;
+	modes[1].start.ss = SEL_USER_DATA;
+	modes[2].start.cs = CODE16;
+	modes[2].start.ip = 0;
+	modes[3].start.cs = SEL_CODE;
+	small[0] = (uintptr_t)ram | PTE_P | PTE_W | PTE_U;
+	small[2] = (uintptr_t)ram | PTE_P | PTE_U;
+	small[3] = DEVICE | PTE_P | PTE_W | PTE_U;
+	pd[0] = (uintptr_t)small | PTE_P | PTE_W | PTE_U;
+	write_cr3(read_cr3());
+	for (unsigned n = 0; n < sizeof(modes) / sizeof(modes[0]); n++)
+		cache_check_all(&modes[n], places, sizeof(places) / sizeof(places[0]));
+	pd[0] = saved;
+	write_cr3(read_cr3());
+}
+
 int
 main(void)
 {
@@ -211,5 +261,6 @@ main(void)
 	}
 	whole_cache();
 	wrong_forms();
+	in_compatibility_mode();
 	return guest_summary();
 }

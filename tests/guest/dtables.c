@@ -287,6 +287,33 @@ test_ldt(void)
 		    trap_seen.vector, trap_seen.error);
 }
 
+/* Odd limits: the last selector whose eight bytes lie within is good, whatever has happened since LLDT. */
+static void
+test_ldt_limits(void)
+{
+	static const uint16_t ldt_limits[] = {0, 6, 7, 0xe, 0xf, 0x16, 0x1e, 0x1f};
+
+	for (unsigned n = 0; n < sizeof(ldt_limits) / sizeof(ldt_limits[0]); n++) {
+		unsigned good = (ldt_limits[n] + 1u) / 8;
+
+		for (unsigned e = 0; e < 4; e++)
+			ldt[e] = descriptor((uint32_t)(uintptr_t)words, 0xffff, 0x93, DESC_D);
+		gdt_set_system(LDT_SEL, (uintptr_t)ldt, ldt_limits[n], 0x2);
+		__asm__ volatile("lldt %w0" : : "r"(LDT_SEL));
+		gdt_set_system(LDT_SEL, 0x1234, 0xffff, 0x2);
+		for (unsigned e = 0; e < EXITS; e++) {
+			exits[e].run();
+			for (unsigned k = 0; k < 4; k++) {
+				TRY("mov %0, %%fs", : : "r"(k * 8 | 4) : "memory");
+				guest_check(trap_seen.vector == (k < good ? -1 : 13),
+					    "%s: LDT of limit %x, entry %u: trap %d", exits[e].name,
+					    ldt_limits[n], k, trap_seen.vector);
+			}
+		}
+	}
+	__asm__ volatile("mov %w0, %%fs; lldt %w0" : : "r"(0));
+}
+
 static void
 on_interrupt(struct trap_frame *f)
 {
@@ -295,32 +322,49 @@ on_interrupt(struct trap_frame *f)
 	*(volatile uint32_t *)(LAPIC + 0xb0ull) = 0;
 }
 
-/* A second TSS with an IST stack; once loaded, its descriptor is spoiled. */
+static bool
+within(unsigned long at, const uint8_t *stack)
+{
+	return at > (uintptr_t)stack && at < (uintptr_t)stack + 4096;
+}
+
+/* A second TSS with stacks of its own; once loaded, its descriptor is spoiled. Its limit ends with IST1 at
+ * the least. */
 static void
-test_tr(void)
+test_tr(uint16_t limit)
 {
 	static struct tss other;
+	static uint8_t inner_stack[4096] __attribute__((aligned(16)));
 	uint16_t sel;
+	bool has_ist = limit >= 0x2b;
 
 	other = tss;
+	other.rsp[0] = (uintptr_t)inner_stack + sizeof(inner_stack);
 	other.ist[0] = (uintptr_t)ist_stack + sizeof(ist_stack);
-	gdt_set_system(TSS_SEL, (uintptr_t)&other, sizeof(other) - 1, 0x9);
+	gdt_set_system(TSS_SEL, (uintptr_t)&other, limit, 0x9);
 	__asm__ volatile("ltr %w0" : : "r"(TSS_SEL));
 	guest_check((gdt[TSS_SEL / 8] >> 40 & 0x1f) == 0xb, "ltr: type %lx", gdt[TSS_SEL / 8] >> 40 & 0x1f);
 	gdt_set_system(TSS_SEL, 0x1000, 1, 0xb);
-	trap_set_ist(SELF_VECTOR, 1);
 	for (unsigned e = 0; e < EXITS; e++) {
-		if (exits[e].run == by_user_level)
-			continue; /* its stack is the first TSS's */
 		exits[e].run();
-		by_interrupt();
-		guest_check(interrupt_rsp > (uintptr_t)ist_stack &&
-				interrupt_rsp < (uintptr_t)ist_stack + sizeof(ist_stack),
-			    "%s: interrupt at %lx", exits[e].name, interrupt_rsp);
+		if (exits[e].run == by_user_level)
+			guest_check(within(trap_seen.frame, inner_stack), "limit %x: RSP0, frame at %lx",
+				    limit, trap_seen.frame);
+		trap_set_ist(SELF_VECTOR, 1);
+		if (has_ist) {
+			by_interrupt();
+			guest_check(within(interrupt_rsp, ist_stack), "%s: interrupt at %lx", exits[e].name,
+				    interrupt_rsp);
+		} else {
+			TRY("int $0x40", : : : "memory");
+			guest_check(trap_seen.vector == 10 && trap_seen.error == TSS_SEL,
+				    "%s: limit %x, trap %d error %lx", exits[e].name, limit, trap_seen.vector,
+				    trap_seen.error);
+		}
+		trap_set_ist(SELF_VECTOR, 0);
 		__asm__ volatile("str %0" : "=r"(sel));
 		guest_check(sel == TSS_SEL, "%s: tr %x", exits[e].name, sel);
 	}
-	trap_set_ist(SELF_VECTOR, 0);
 	TRY("ltr %w0", : : "r"(TSS_SEL) : "memory");
 	guest_check(trap_seen.vector == 13 && trap_seen.error == TSS_SEL,
 		    "ltr of a busy TSS: trap %d error %lx", trap_seen.vector, trap_seen.error);
@@ -344,6 +388,11 @@ main(void)
 	test_bases();
 	test_beyond();
 	test_ldt();
-	test_tr();
+	test_ldt_limits();
+	for (unsigned n = 0; n < 5; n++) {
+		static const uint16_t tss_limits[] = {0xffff, 0x67, 0x2b, 0x2a, 0x0b};
+
+		test_tr(tss_limits[n]);
+	}
 	return guest_summary();
 }

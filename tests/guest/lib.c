@@ -1,32 +1,20 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Serial output, traps, pages: what every guest starts with. Runs on one CPU. */
+/* Serial output, checks, traps: what every guest has. The rest is in lib64.c and lib32.c. */
 #include "tests/guest/guest.h"
 
 #include <stdarg.h>
 
-enum { COM1 = 0x3f8, LSR = 5, LSR_THRE = 0x20, EXIT_PORT = 0xf4, USER_BACK = 0x80 };
+enum { COM1 = 0x3f8, LSR = 5, LSR_THRE = 0x20, EXIT_PORT = 0xf4 };
 
 volatile struct trap_seen trap_seen;
-volatile uint64_t trap_resume;
+volatile unsigned long trap_resume;
 void (*volatile trap_interrupt)(struct trap_frame *f);
-struct tss tss;
-struct dtable idt_pointer;
 
-static struct __attribute__((packed, aligned(16))) gate {
-	uint16_t offset0, selector;
-	uint8_t ist, type;
-	uint16_t offset1;
-	uint32_t offset2, pad;
-} idt[256];
-static uint64_t page_table[512] __attribute__((aligned(4096)));
-static uint64_t page_directory[512] __attribute__((aligned(4096)));
-static uint64_t page_pointers[512] __attribute__((aligned(4096)));
+static struct context *entered; /* guest_enter() is under way */
 static unsigned checks, failures;
-extern uint8_t trap_entries[], guest_user_back[];
-
-/* The compiler may call these. */
-void *memset(void *to, int c, size_t n);
-void *memcpy(void *to, const void *from, size_t n);
+void guest_enter_asm(const struct context *c);
+void guest_leave(void) __attribute__((noreturn));
+void guest_trap(struct trap_frame *f);
 
 void *
 memset(void *to, int c, size_t n)
@@ -56,16 +44,26 @@ put(char c)
 	outb(COM1, (uint8_t)c);
 }
 
+/* 64 by 32 bits, without the compiler's library. */
+static unsigned
+divide(uint64_t *v, unsigned by)
+{
+	uint32_t hi = (uint32_t)(*v >> 32), lo = (uint32_t)*v, rest = hi % by;
+
+	__asm__("divl %2" : "+a"(lo), "+d"(rest) : "r"(by));
+	*v = (uint64_t)(hi / by) << 32 | lo;
+	return rest;
+}
+
 static void
 put_number(uint64_t v, unsigned base)
 {
 	char digits[20];
 	unsigned n = 0;
 
-	do {
-		digits[n++] = "0123456789abcdef"[v % base];
-		v /= base;
-	} while (v != 0);
+	do
+		digits[n++] = "0123456789abcdef"[divide(&v, base)];
+	while (v != 0);
 	while (n > 0)
 		put(digits[--n]);
 }
@@ -78,28 +76,35 @@ put_signed(int64_t v)
 	put_number(v < 0 ? (uint64_t)-v : (uint64_t)v, 10);
 }
 
+static uint64_t
+next_number(va_list *ap, unsigned longs, bool is_signed)
+{
+	if (longs == 2)
+		return va_arg(*ap, uint64_t);
+	if (is_signed)
+		return (uint64_t)(longs ? va_arg(*ap, long) : va_arg(*ap, int));
+	return longs ? va_arg(*ap, unsigned long) : va_arg(*ap, unsigned);
+}
+
 static void
-put_format(const char *fmt, va_list ap)
+put_format(const char *fmt, va_list *ap)
 {
 	for (; *fmt != '\0'; fmt++) {
-		bool is_long = false;
+		unsigned longs = 0;
 
 		if (*fmt != '%') {
 			put(*fmt);
 			continue;
 		}
-		if (*++fmt == 'l') {
-			is_long = true;
-			fmt++;
-		}
+		while (*++fmt == 'l')
+			longs++;
 		if (*fmt == 's')
-			for (const char *s = va_arg(ap, const char *); *s != '\0'; s++)
+			for (const char *s = va_arg(*ap, const char *); *s != '\0'; s++)
 				put(*s);
 		else if (*fmt == 'd')
-			put_signed(is_long ? va_arg(ap, int64_t) : va_arg(ap, int));
+			put_signed((int64_t)next_number(ap, longs, true));
 		else if (*fmt == 'u' || *fmt == 'x')
-			put_number(is_long ? va_arg(ap, uint64_t) : va_arg(ap, unsigned),
-				   *fmt == 'u' ? 10 : 16);
+			put_number(next_number(ap, longs, false), *fmt == 'u' ? 10 : 16);
 	}
 }
 
@@ -109,7 +114,7 @@ guest_printf(const char *fmt, ...)
 	va_list ap;
 
 	va_start(ap, fmt);
-	put_format(fmt, ap);
+	put_format(fmt, &ap);
 	va_end(ap);
 }
 
@@ -124,7 +129,7 @@ guest_check(bool ok, const char *fmt, ...)
 	failures++;
 	guest_printf("FAIL ");
 	va_start(ap, fmt);
-	put_format(fmt, ap);
+	put_format(fmt, &ap);
 	va_end(ap);
 	put('\n');
 }
@@ -162,92 +167,92 @@ trap_clear(void)
 static void
 die(const struct trap_frame *f)
 {
-	guest_printf("FAIL trap %u error %x at %lx, cr2 %lx\n", (unsigned)f->vector, (unsigned)f->error,
-		     f->rip, trap_seen.cr2);
+	guest_printf("FAIL trap %u error %x at %x:%lx, cr2 %lx\n", (unsigned)f->vector, (unsigned)f->error,
+		     (unsigned)f->cs, (unsigned long)f->ip, trap_seen.cr2);
 	guest_exit(2);
 }
 
-void guest_trap(struct trap_frame *f);
+static void
+remember(const struct trap_frame *f)
+{
+	unsigned long cr2;
+
+	__asm__ volatile("mov %%cr2, %0" : "=r"(cr2));
+	trap_seen.vector = (int)f->vector;
+	trap_seen.count++;
+	trap_seen.error = f->error;
+	trap_seen.rip = f->ip;
+	trap_seen.cs = (uint16_t)f->cs;
+	trap_seen.rflags = f->flags;
+	trap_seen.cr2 = cr2;
+	trap_seen.frame = (uintptr_t)&f->error;
+}
+
+/* The registers of what guest_enter() started. */
+static void
+keep(struct context *c, struct trap_frame *f)
+{
+	c->ax = f->ax;
+	c->cx = f->cx;
+	c->dx = f->dx;
+	c->bx = f->bx;
+	c->bp = f->bp;
+	c->si = f->si;
+	c->di = f->di;
+	c->ip = f->ip;
+	c->cs = (uint16_t)f->cs;
+	c->flags = f->flags;
+#ifdef __x86_64__
+	uint16_t sel;
+
+	c->sp = f->sp;
+	c->ss = (uint16_t)f->ss;
+	__asm__ volatile("mov %%ds, %0" : "=r"(sel));
+	c->ds = sel;
+	__asm__ volatile("mov %%es, %0" : "=r"(sel));
+	c->es = sel;
+	__asm__ volatile("mov %%fs, %0" : "=r"(sel));
+	c->fs = sel;
+	__asm__ volatile("mov %%gs, %0" : "=r"(sel));
+	c->gs = sel;
+#else
+	bool vm = (f->flags & 0x20000) != 0, outer = vm || (f->cs & 3) != 0;
+
+	c->sp = outer ? f->sp : (uintptr_t)&f->sp;
+	c->ss = (uint16_t)(outer ? f->ss : f->own_ss);
+	c->ds = (uint16_t)(vm ? f->v_ds : f->ds);
+	c->es = (uint16_t)(vm ? f->v_es : f->es);
+	c->fs = (uint16_t)(vm ? f->v_fs : f->fs);
+	c->gs = (uint16_t)(vm ? f->v_gs : f->gs);
+#endif
+}
 
 void
 guest_trap(struct trap_frame *f)
 {
-	uint64_t cr2;
+	struct context *c = entered;
 
-	__asm__ volatile("mov %%cr2, %0" : "=r"(cr2));
-	if (f->vector == USER_BACK) {
-		f->rip = (uintptr_t)guest_user_back;
-		f->cs = 0x08;
-		f->ss = 0x10;
-		f->rflags = 2;
-		return;
-	}
-	trap_seen.vector = (int)f->vector;
-	trap_seen.count++;
-	trap_seen.error = f->error;
-	trap_seen.rip = f->rip;
-	trap_seen.rflags = f->rflags;
-	trap_seen.cr2 = cr2;
-	if (f->vector >= 32 && trap_interrupt != NULL) {
+	remember(f);
+	if (f->vector >= 32 && f->vector != GUEST_ENDED && trap_interrupt != NULL) {
 		trap_interrupt(f);
-	} else if ((f->cs & 3) == 3) {
-		f->rip = (uintptr_t)guest_user_back;
-		f->cs = 0x08;
-		f->ss = 0x10;
-		f->rflags = 2;
+	} else if (c != NULL) {
+		entered = NULL;
+		keep(c, f);
+		guest_leave();
 	} else if (trap_resume != 0) {
-		f->rip = trap_resume;
-		f->rflags &= ~(uint64_t)0x100; /* no more single steps */
+		f->ip = trap_resume;
+		f->flags &= ~0x100u; /* no more single steps */
 		trap_resume = 0;
 	} else {
 		die(f);
 	}
 }
 
-void
-trap_set_ist(unsigned vector, unsigned ist)
+int
+guest_enter(struct context *c)
 {
-	idt[vector].ist = (uint8_t)ist;
-}
-
-/* ---- machine ---- */
-
-void
-gdt_set_system(unsigned selector, uint64_t base, uint32_t limit, unsigned type)
-{
-	gdt[selector / 8] = (limit & 0xffff) | (base & 0xffffff) << 16 | (uint64_t)(0x80 | type) << 40 |
-			    (uint64_t)(limit >> 16 & 0xf) << 48 | (base >> 24 & 0xff) << 56;
-	gdt[selector / 8 + 1] = base >> 32;
-}
-
-void
-page_map(unsigned index, uint64_t physical, uint64_t flags)
-{
-	page_table[index] = physical | flags;
-	__asm__ volatile("invlpg (%0)" : : "r"(page_at(index)) : "memory");
-}
-
-void guest_init(void);
-
-void
-guest_init(void)
-{
-	for (unsigned v = 0; v < 256; v++) {
-		uintptr_t to = (uintptr_t)trap_entries + 16 * v;
-
-		idt[v] = (struct gate){.offset0 = (uint16_t)to,
-				       .selector = 0x08,
-				       .type = v == USER_BACK || v == 3 || v == 4 ? 0xee : 0x8e,
-				       .offset1 = (uint16_t)(to >> 16),
-				       .offset2 = (uint32_t)(to >> 32)};
-	}
-	idt_pointer = (struct dtable){sizeof(idt) - 1, (uintptr_t)idt};
-	__asm__ volatile("lidt %0" : : "m"(idt_pointer));
-	tss.iomap = sizeof(tss);
-	gdt_set_system(0x28, (uintptr_t)&tss, sizeof(tss) - 1, 0x9);
-	__asm__ volatile("ltr %w0" : : "r"(0x28));
-	page_directory[0] = (uintptr_t)page_table | 7;
-	page_pointers[0] = (uintptr_t)page_directory | 7;
-	pml4[1] = (uintptr_t)page_pointers | 7;
 	trap_clear();
+	entered = c;
+	guest_enter_asm(c);
+	return trap_seen.vector;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Entered by PVH: 32-bit, paging off, EBX at the start information. Goes to long mode over 4 GiB one to one and calls
- * main(); interrupts come to guest_trap() with everything saved.
+ * main(); traps come to guest_trap() with everything saved.
  */
 	.section .note.pvh, "a", @note
 	.align 4
@@ -59,6 +59,45 @@ start:
 3:	hlt
 	jmp 3b
 
+/* What guest_start_ap() copies to 0x8000: real mode to 64-bit mode, then guest_ap_main(). */
+	.globl ap_start, ap_end
+	.code16
+ap_start:
+	cli
+	xor %ax, %ax
+	mov %ax, %ds
+	mov $0x620, %eax
+	mov %eax, %cr4
+	lgdtl 0x8000 + ap_gdt_pointer - ap_start
+	mov 0x8000 + ap_cr3 - ap_start, %eax
+	mov %eax, %cr3
+	mov $0xc0000080, %ecx
+	rdmsr
+	or $0x901, %eax
+	wrmsr
+	mov $0x80000033, %eax
+	mov %eax, %cr0
+	ljmpl $0x08, $ap_64
+	.align 4
+ap_gdt_pointer:
+	.word gdt_end - gdt - 1
+	.long gdt
+	.align 4
+ap_cr3:	.long pml4
+ap_end:
+	.code64
+ap_64:
+	mov $0x10, %eax
+	mov %eax, %ds
+	mov %eax, %es
+	mov %eax, %ss
+	lidt idt_pointer
+	mov $ap_stack_top, %rsp
+	call *guest_ap_main
+1:	cli
+	hlt
+	jmp 1b
+
 /* Vectors 0-255: error code or 0, vector, then the common part. */
 	.globl trap_entries
 	.align 16
@@ -111,29 +150,46 @@ trap_common:
 	add $16, %rsp
 	iretq
 
-/* guest_user(code, arg): calls code(arg) at CPL 3 on a stack of its own; it comes back by int $0x80. */
-	.globl guest_user
-guest_user:
+/* guest_enter_asm(context): loads it all; guest_leave() comes back from here. */
+	.globl guest_enter_asm
+guest_enter_asm:
 	push %rbx
 	push %rbp
 	push %r12
 	push %r13
 	push %r14
 	push %r15
+	mov %rsp, enter_sp
 	mov %rsp, tss + 4
-	mov %rdi, %rax
-	mov %rsi, %rdi
-	push $0x1b			/* user data */
-	push $user_stack_top
-	push $0x2
-	push $0x23			/* user code */
-	push $4f
+	push 15*8(%rdi)			/* SS, RSP, RFLAGS, CS, RIP */
+	push 14*8(%rdi)
+	push 13*8(%rdi)
+	push 12*8(%rdi)
+	push 11*8(%rdi)
+	mov 7*8(%rdi), %ds
+	mov 8*8(%rdi), %es
+	mov 9*8(%rdi), %fs
+	mov 10*8(%rdi), %gs
+	mov 0*8(%rdi), %rax
+	mov 1*8(%rdi), %rcx
+	mov 2*8(%rdi), %rdx
+	mov 3*8(%rdi), %rbx
+	mov 4*8(%rdi), %rbp
+	mov 5*8(%rdi), %rsi
+	mov 6*8(%rdi), %rdi
+	.globl guest_iret
+guest_iret:
 	iretq
-4:	call *%rax
-	int $0x80
-	.globl guest_user_back
-guest_user_back:
-	mov tss + 4, %rsp
+
+	.globl guest_leave
+guest_leave:
+	mov $0x10, %eax
+	mov %eax, %ds
+	mov %eax, %es
+	mov %eax, %ss
+	mov enter_sp, %rsp
+	push $2
+	popf
 	pop %r15
 	pop %r14
 	pop %r13
@@ -141,6 +197,11 @@ guest_user_back:
 	pop %rbp
 	pop %rbx
 	ret
+
+	.globl guest_user_code
+guest_user_code:
+	call *%rax
+	int $0x80
 
 	.data
 	.align 16
@@ -153,7 +214,9 @@ gdt:
 	.quad 0x00affb000000ffff	/* 20 user code */
 	.quad 0, 0			/* 28 TSS */
 	.quad 0, 0			/* 38 LDT */
-	.fill 32, 8, 0
+	.quad 0x00009b000000ffff	/* 48 code, 16 bits */
+	.quad 0x000093000000ffff	/* 50 data, 16 bits */
+	.fill 30, 8, 0			/* 58 free */
 gdt_end:
 	.globl gdt_pointer
 gdt_pointer:
@@ -168,7 +231,13 @@ pdpt:	.skip 4096
 directories:
 	.skip 4 * 4096
 	.skip 16384
+	.globl stack_top
 stack_top:
 	.skip 4096
+ap_stack_top:
+	.skip 4096
+	.globl user_stack_top
 user_stack_top:
+enter_sp:
+	.skip 8
 	.section .note.GNU-stack, "", @progbits

@@ -25,6 +25,9 @@ STATUS = {1: "PASS", 3: "FAIL", 77: "SKIP", 127: "ABORT"}
 NESTED = ("vmx.flat", "svm.flat", "svm_npt.flat")
 # Features of -cpu that lhyve has an option for. All others are what CPUID says on the engine; see expected.txt.
 CPU_OPTIONS = {"-x2apic": ["-a"], "+x2apic": ["-x"]}
+# What an entry wants switched on in KVM before it runs (a parameter of its module): a key of lhyve's.
+CHECK_OPTIONS = {"/sys/module/kvm/parameters/enable_pmu=Y": "x86.pmu=true",
+                 "/sys/module/kvm/parameters/enable_vmware_backdoor=Y": "x86.vmware_backdoors=true"}
 SEEN = ("-cpu", "-m", "-machine", "-M", "-device", "-overcommit", "-smp")
 
 
@@ -39,6 +42,7 @@ class Entry:
         args = keys.get("test_args", "").replace("`date +%s`", str(int(time.time())))
         self.append = " ".join(shlex.split(args))
         self.params = shlex.split(keys.get("qemu_params", keys.get("extra_params", "")))
+        self.check = keys.get("check", "").split()
         self.accel = keys.get("accel", "")
 
     def param(self, option):
@@ -90,6 +94,8 @@ def lhyve_command(engine, tree, entry):
                "-l", "pc-testdev", "-l", "fwcfg,qemu", "-s", "5,pci-testdev"]
     for feature in (entry.param("-cpu") or "").split(",")[1:]:
         options += CPU_OPTIONS.get(feature, [])
+    for check in entry.check:
+        options += ["-o", CHECK_OPTIONS[check]] if check in CHECK_OPTIONS else []
     options += ["-o", "boot.kernel=" + os.path.join(tree, "x86", entry.file)]
     if entry.append:
         options += ["-o", f"boot.cmdline={entry.append}"]

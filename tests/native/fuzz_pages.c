@@ -224,6 +224,7 @@ answer(struct gen_rng *rng, struct rig *r, struct vm_exit *x)
 		LH_ASSERT(x->u.why[0] != '\0' && memchr(x->u.why, '\0', sizeof(x->u.why)) != NULL);
 		return false;
 	case VM_EXIT_SHUTDOWN:
+	case VM_EXIT_PMI:
 	case VM_EXIT_DEBUG:
 		return false;
 	}

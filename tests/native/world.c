@@ -134,7 +134,6 @@ world_open(struct rig *r, struct err *err)
 		return ret;
 	make_page_tables(r);
 	make_descriptors(r);
-	make_base_state();
 	return 0;
 }
 
@@ -147,6 +146,8 @@ world_run(struct rig *r, struct oracle_state *s, const uint8_t *code, unsigned l
 	struct err err = {0};
 	bool ended = true;
 
+	if (base_state.xcr0 == 0)
+		make_base_state(); /* the oracle is open by now */
 	x = base_state;
 	memcpy(x.gpr, s->gpr, sizeof(x.gpr));
 	x.rip = s->rip;

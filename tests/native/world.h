@@ -9,7 +9,8 @@
 #include "tests/native/oracle.h"
 #include "tests/native/rig.h"
 
-int world_open(struct rig *r, struct err *err); /* rig_close() ends it */
+/* Before oracle_open(), whose signal handlers come on top of the engine's. rig_close() ends it. */
+LH_MUST_CHECK int world_open(struct rig *r, struct err *err);
 
 enum world_way {
 	WORLD_STEP,	  /* `limit` instructions by the interpreter */

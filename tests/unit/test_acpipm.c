@@ -32,7 +32,7 @@ struct rig {
 	struct acpipm *pm;
 	struct resetctl *rst;
 	bool sci;
-	unsigned offs, resets;
+	unsigned offs, resets, sleeps, wakes;
 };
 
 static void
@@ -46,6 +46,18 @@ static void
 rig_off(void *ctx)
 {
 	((struct rig *)ctx)->offs++;
+}
+
+static void
+rig_sleep(void *ctx)
+{
+	((struct rig *)ctx)->sleeps++;
+}
+
+static void
+rig_wake(void *ctx)
+{
+	((struct rig *)ctx)->wakes++;
 }
 
 static void
@@ -64,7 +76,12 @@ setup(void **state)
 
 	r->pio = io_bus_create("pio", 0x10000, &err);
 	r->clock = vm_clock_create(VM_CLOCK_MANUAL, &err);
-	w = (struct acpipm_wires){.clock = r->clock, .sci = {rig_sci, r, 9}, .poweroff = rig_off, .ctx = r};
+	w = (struct acpipm_wires){.clock = r->clock,
+				  .sci = {rig_sci, r, 9},
+				  .poweroff = rig_off,
+				  .sleep = rig_sleep,
+				  .wake = rig_wake,
+				  .ctx = r};
 	r->pm = acpipm_create(&w, &err);
 	r->rst = resetctl_create(&rw, &err);
 	if (r->pm == NULL || r->rst == NULL || acpipm_map(r->pm, r->pio, PM, &err) != 0 ||
@@ -225,8 +242,8 @@ test_poweroff(void **state)
 {
 	struct rig *r = *state;
 
-	out(r, CNT, 2, 5 << 10 | 1 << 13); /* S3 is not offered */
-	assert_int_equal(r->offs, 0);
+	out(r, CNT, 2, 5 << 10 | 1 << 13); /* not in the tables */
+	assert_int_equal(r->offs + r->sleeps, 0);
 	out(r, CNT, 2, ACPIPM_SLP_TYP_S5 << 10);
 	assert_int_equal(r->offs, 0);
 	assert_int_equal(in(r, CNT, 2), ACPIPM_SLP_TYP_S5 << 10);
@@ -236,6 +253,50 @@ test_poweroff(void **state)
 	assert_int_equal(in(r, CNT, 2) & 1 << 13, 0);
 	out(r, CNT, 2, ACPIPM_SLP_TYP_S5 << 10 | 1 << 13);
 	assert_int_equal(r->offs, 2);
+}
+
+/* S3 ends by the power button, and by what is enabled; WAK_STS tells of it. */
+static void
+test_sleep(void **state)
+{
+	enum { S3 = ACPIPM_SLP_TYP_S3 << 10 | 1 << 13, WAK = 0x8000, RTC = 0x400 };
+	struct rig *r = *state;
+
+	out(r, CNT, 2, ACPIPM_SLP_TYP_S3 << 10); /* SLP_EN does it */
+	assert_int_equal(r->sleeps, 0);
+	out(r, CNT, 2, S3);
+	out(r, CNT, 2, S3); /* another processor's, which had not stopped yet */
+	assert_int_equal(r->sleeps, 1);
+	assert_int_equal(r->offs, 0);
+	acpipm_rtc_alarm(r->pm);
+	acpipm_sleep_button(r->pm);
+	acpipm_gpe(r->pm, 4);
+	assert_int_equal(r->wakes, 0); /* none of them is enabled */
+	assert_int_equal(in(r, STS, 2) & WAK, 0);
+	acpipm_power_button(r->pm);
+	assert_int_equal(r->wakes, 1);
+	assert_int_equal(in(r, STS, 2), WAK | BIT_PWRBTN | BIT_SLPBTN | RTC);
+	assert_int_equal(in(r, CNT, 2), ACPIPM_SLP_TYP_S3 << 10);
+	out(r, STS, 2, 0xffff);
+	assert_int_equal(in(r, STS, 2), 0);
+
+	out(r, EN, 2, RTC);
+	out(r, CNT, 2, S3);
+	acpipm_rtc_alarm(r->pm);
+	assert_int_equal(r->wakes, 2);
+	acpipm_rtc_alarm(r->pm); /* awake: an event as any other */
+	assert_int_equal(r->wakes, 2);
+	out(r, CNT, 2, S3); /* one waits already */
+	assert_int_equal(r->sleeps, 3);
+	assert_int_equal(r->wakes, 3);
+
+	out(r, STS, 2, 0xffff);
+	out(r, EN, 2, 0);
+	out(r, GPE_STS, 1, 0xff);
+	out(r, GPE_EN, 1, 1 << 4);
+	out(r, CNT, 2, S3);
+	acpipm_gpe(r->pm, 4);
+	assert_int_equal(r->wakes, 4);
 }
 
 static void
@@ -279,6 +340,16 @@ test_pm_state(void **state)
 	assert_true(r->sci);
 	assert_int_equal(field_save(t, acpipm_device_ops.st(r->pm), again), len);
 	assert_memory_equal(saved, again, len);
+	/* One that was saved asleep sleeps again. */
+	out(r, STS, 2, 0xffff);
+	out(r, CNT, 2, ACPIPM_SLP_TYP_S3 << 10 | 1 << 13);
+	len = field_save(t, acpipm_device_ops.st(r->pm), saved);
+	acpipm_device_ops.reset(r->pm);
+	assert_int_equal(field_load(t, acpipm_device_ops.st(r->pm), saved, len, &err), 0);
+	assert_int_equal(acpipm_device_ops.post_load(r->pm, &err), 0);
+	assert_int_equal(r->sleeps, 2);
+	acpipm_power_button(r->pm);
+	assert_int_equal(r->wakes, 1);
 }
 
 static void
@@ -362,17 +433,9 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    T(test_enable),
-	    T(test_buttons),
-	    T(test_gpe),
-	    T(test_timer),
-	    T(test_timer_carry),
-	    T(test_poweroff),
-	    T(test_unused_registers),
-	    T(test_pm_state),
-	    T(test_cf9),
-	    T(test_port92),
-	    T(test_keyboard_controller),
+	    T(test_enable),	 T(test_buttons),  T(test_gpe),	   T(test_timer),
+	    T(test_timer_carry), T(test_poweroff), T(test_sleep),  T(test_unused_registers),
+	    T(test_pm_state),	 T(test_cf9),	   T(test_port92), T(test_keyboard_controller),
 	};
 
 	return cmocka_run_group_tests_name("acpipm", tests, NULL, NULL);

@@ -778,6 +778,62 @@ test_storm(void **state)
 	assert_false(r->ended);
 }
 
+/* A device holds all vCPUs from within a vCPU's access, as S3 does; then they go on from where they are put.
+ */
+static void
+hold_write(void *dev, uint64_t off, unsigned size, uint64_t val)
+{
+	struct rig *r = dev;
+
+	(void)off;
+	(void)size;
+	(void)val;
+	cpus_hold(r->c);
+	event(r);
+}
+
+static void
+program_held(struct rig *r, struct engine_vcpu *v, struct vm_exit *x)
+{
+	if (v->s.rip == 0x1234) {
+		assert_int_equal(v->id, 0);
+		x_hlt(v, x, false);
+	} else if (v->id == 0 && v->step < 2) {
+		x_mmio(x, 0xfee00300, true, v->step++ == 0 ? 0x000c4500 : 0x000c4601);
+	} else if (v->id == 0 && atomic_load(&r->total) != 0) {
+		assert_int_equal(v->step++, 2); /* not one instruction more */
+		x_io(x, true, 0);
+		x->u.io.port = 0x90;
+	} else {
+		atomic_fetch_add(&r->total, v->id);
+		x->kind = VM_EXIT_PAUSE;
+	}
+}
+
+static void
+test_hold_and_restart(void **state)
+{
+	struct rig *r = *state;
+	struct io_region port = {"hold", 0x90, 4, IO_ANY, port_read, hold_write, r};
+	struct x86_state s;
+	struct err err = {0};
+
+	assert_int_equal(io_bus_add(r->pio, &port, &err), 0);
+	rig_start(r, 2, program_held);
+	wait_events(r, 1);
+	cpus_pause(r->c);
+	cpus_nmi(r->c, 1); /* dropped */
+	x86_state_reset(&s);
+	s.rip = 0x1234;
+	assert_int_equal(cpus_restart(r->c, 0, &s, &err), 0);
+	s.activity = ACT_WAIT_SIPI;
+	assert_int_equal(cpus_restart(r->c, 1, &s, &err), 0);
+	cpus_resume(r->c);
+	cpus_resume(r->c);
+	assert_int_equal(wait_end(r), BOARD_HALT);
+	assert_int_equal(r->vcpu[1].nmis_taken, 0);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int
@@ -796,6 +852,7 @@ main(void)
 	    T(test_nmi_wakes),
 	    T(test_init_of_bsp),
 	    T(test_pause),
+	    T(test_hold_and_restart),
 	    T(test_storm),
 	};
 

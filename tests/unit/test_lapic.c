@@ -381,6 +381,27 @@ test_lint_pins(void **state)
 }
 
 static void
+test_pmi(void **state)
+{
+	struct fixture *f = *state;
+
+	enable_all(f);
+	lapic_pmi(f->set, 1);
+	assert_int_equal(lapic_pending(f->set, 1), LAPIC_NONE); /* masked */
+	wr(f, 1, 0x340, 0x45);
+	lapic_pmi(f->set, 1);
+	assert_int_equal(pending_mask(f), 1 << 1);
+	assert_int_equal(lapic_pending(f->set, 1), 0x45);
+	assert_int_equal(rd(f, 1, 0x340), 0x45); /* AMD: it does not mask itself */
+	wr(f, 2, 0x340, 4 << 8);
+	lapic_pmi(f->set, 2);
+	assert_int_equal(f->cpu[2].nmis, 1);
+	assert_int_equal(wrmsr(f, 2, 0x1b, 0xfee00000), 0);
+	lapic_pmi(f->set, 2);
+	assert_int_equal(f->cpu[2].nmis, 1);
+}
+
+static void
 test_msi(void **state)
 {
 	struct fixture *f = *state;
@@ -455,6 +476,34 @@ test_off_forgets(void **state)
 	assert_int_equal(wrmsr(f, 1, 0x1b, 0xfee00800), 0);
 	assert_int_equal(rd(f, 1, 0xf0), 0xff);
 	assert_int_equal(lapic_pending(f->set, 1), LAPIC_NONE);
+}
+
+/* An xAPIC takes the id that it is given, shares it with others, and forgets it when it goes off. */
+static void
+test_xapic_id(void **state)
+{
+	struct fixture *f = *state;
+
+	enable_all(f);
+	wr(f, 1, 0x20, 7u << 24 | 0xffffff);
+	assert_int_equal(rd(f, 1, 0x20), 7u << 24);
+	assert_int_equal(lapic_id(f->set, 1), 1); /* CPUID's stays */
+	ipi(f, 0, 1, 0x4041);
+	assert_int_equal(pending_mask(f), 0); /* nobody is 1 now */
+	ipi(f, 0, 7, 0x4042);
+	assert_int_equal(pending_mask(f), 1 << 1);
+	wr(f, 2, 0x20, 3u << 24);
+	ipi(f, 0, 3, 0x4043);
+	assert_int_equal(pending_mask(f), 1 << 1 | 1 << 2 | 1 << 3);
+	lapic_init_reset(f->set, 1);
+	assert_int_equal(rd(f, 1, 0x20), 7u << 24); /* INIT leaves it */
+	assert_int_equal(wrmsr(f, 1, 0x1b, 0xfee00c00), 0);
+	assert_int_equal(rdmsr(f, 1, 0x802), 1);
+	assert_int_equal(wrmsr(f, 1, 0x1b, 0xfee00000), 0);
+	assert_int_equal(wrmsr(f, 1, 0x1b, 0xfee00800), 0);
+	assert_int_equal(rd(f, 1, 0x20), 1u << 24);
+	lapic_device_ops.reset(f->set);
+	assert_int_equal(rd(f, 2, 0x20), 2u << 24);
 }
 
 static void
@@ -675,9 +724,11 @@ main(void)
 	    T(test_errors),
 	    T(test_extint),
 	    T(test_lint_pins),
+	    T(test_pmi),
 	    T(test_msi),
 	    T(test_base_transitions),
 	    T(test_off_forgets),
+	    T(test_xapic_id),
 	    T(test_x2apic_registers),
 	    T(test_x2apic_reserved_bits),
 	    T(test_x2apic_messages),

@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Guests whose vCPU is saved and restored after every exit, then again after every few instructions: its
+ * state is exported, the vCPU thrown away, a new one made and the state imported, which must come out again
+ * as it went in. The guest then checks that nothing changed for it. The machine is as small as these guests
+ * allow: com1, a local APIC that sends to itself, the test devices.
+ *
+ * restore IMAGE...: TAP, two cases an image.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/util.h"
+#include "mem/gpmap.h"
+#include "engine/soft/soft.h"
+#include "tests/native/rig.h"
+
+enum { RAM = 32 * 1024 * 1024, COM1 = 0x3f8, EXIT_PORT = 0xf4, TEXT_MAX = 8000, EXITS_MAX = 20000000 };
+enum { DEVICE = 0xff000000u, DEVICE_BYTES = 0x10000, LAPIC = 0xfee00000u };
+enum { ICR = 0x300, ICR_NMI = 0x400, ICR_SELF_FIXED = 0x40000 };
+
+struct machine {
+	struct rig rig;
+	uint8_t device[DEVICE_BYTES];
+	uint32_t device_reads;
+	uint64_t cr8;
+	uint8_t pending[256]; /* vectors */
+	char text[TEXT_MAX];
+	size_t len;
+	bool ended;
+	unsigned status;
+	unsigned saves;
+	char why[600];
+};
+
+/* ---- devices ---- */
+
+static uint32_t
+port_read(struct machine *m, uint16_t port)
+{
+	return port == COM1 + 5 ? 0x20 : port == 0xec ? m->device_reads : ~0u;
+}
+
+static void
+port_write(struct machine *m, uint16_t port, uint32_t v)
+{
+	if (port == COM1 && m->len < TEXT_MAX - 1)
+		m->text[m->len++] = (char)v;
+	else if (port == 0xec)
+		m->device_reads = 0;
+	else if (port == EXIT_PORT) {
+		m->ended = true;
+		m->status = v;
+	}
+}
+
+static void
+lapic_write(struct machine *m, uint32_t reg, uint32_t v)
+{
+	if (reg != ICR)
+		return;
+	if ((v & 0x700) == ICR_NMI)
+		engine_soft.inject_nmi(m->rig.vcpu);
+	else if (v & ICR_SELF_FIXED)
+		m->pending[v & 0xff] = 1;
+}
+
+static void
+mmio(struct machine *m, struct vm_exit *x)
+{
+	uint64_t gpa = x->u.mmio.gpa;
+
+	if (gpa >= DEVICE && gpa - DEVICE + x->u.mmio.size <= DEVICE_BYTES) {
+		if (x->u.mmio.write) {
+			memcpy(m->device + (gpa - DEVICE), &x->u.mmio.data, x->u.mmio.size);
+		} else {
+			m->device_reads++;
+			x->u.mmio.data = 0;
+			memcpy(&x->u.mmio.data, m->device + (gpa - DEVICE), x->u.mmio.size);
+		}
+	} else if (x->u.mmio.write) {
+		if ((gpa & ~0xfffull) == LAPIC)
+			lapic_write(m, gpa & 0xfff, (uint32_t)x->u.mmio.data);
+	} else {
+		x->u.mmio.data = (gpa & ~0xfffull) == LAPIC ? 0 : ~0ull;
+	}
+}
+
+/* Answer an exit. False: the guest cannot go on. */
+static bool
+answer(struct machine *m, struct vm_exit *x)
+{
+	switch (x->kind) {
+	case VM_EXIT_IO:
+		if (x->u.io.write)
+			port_write(m, x->u.io.port, x->u.io.data);
+		else
+			x->u.io.data = port_read(m, x->u.io.port);
+		return true;
+	case VM_EXIT_MMIO:
+		mmio(m, x);
+		return true;
+	case VM_EXIT_RDMSR:
+		x->u.msr.fault = x->u.msr.index != 0x1b;
+		x->u.msr.val = 0xfee00900;
+		return true;
+	case VM_EXIT_WRMSR:
+		x->u.msr.fault = x->u.msr.index != 0x1b;
+		return true;
+	case VM_EXIT_CR8:
+		m->cr8 = x->u.cr8;
+		return true;
+	case VM_EXIT_CR8_READ:
+		x->u.cr8 = m->cr8;
+		return true;
+	case VM_EXIT_HLT:
+	case VM_EXIT_INTR:
+	case VM_EXIT_PAUSE:
+		return true;
+	default:
+		snprintf(m->why, sizeof(m->why), "exit %d: %s", (int)x->kind,
+			 x->kind == VM_EXIT_UNSUPPORTED ? x->u.why : "");
+		return false;
+	}
+}
+
+/* ---- save and restore ---- */
+
+static bool
+swap_vcpu(struct machine *m)
+{
+	static struct x86_state before, after;
+	struct err err = {0};
+
+	memset(&before, 0, sizeof(before));
+	memset(&after, 0, sizeof(after));
+	engine_soft.get_state(m->rig.vcpu, X86_STATE_ALL, &before);
+	engine_soft.vcpu_destroy(m->rig.vcpu);
+	m->rig.vcpu = engine_soft.vcpu_create(m->rig.vm, 0, &m->rig.cpuid, &err);
+	if (m->rig.vcpu == NULL || engine_soft.set_state(m->rig.vcpu, X86_STATE_ALL, &before, &err) != 0) {
+		snprintf(m->why, sizeof(m->why), "restore: %s", err.msg);
+		return false;
+	}
+	engine_soft.get_state(m->rig.vcpu, X86_STATE_ALL, &after);
+	m->saves++;
+	if (memcmp(&before, &after, sizeof(before)) == 0)
+		return true;
+	for (size_t n = 0; n < sizeof(before); n++) {
+		if (((uint8_t *)&before)[n] != ((uint8_t *)&after)[n]) {
+			snprintf(m->why, sizeof(m->why),
+				 "restored state differs at byte %zu of struct x86_state, rip %#llx", n,
+				 (unsigned long long)before.rip);
+			break;
+		}
+	}
+	return false;
+}
+
+static void
+inject(struct machine *m)
+{
+	for (unsigned v = 255; v >= 32; v--) {
+		if (!m->pending[v])
+			continue;
+		if (engine_soft.intr_ready(m->rig.vcpu, true)) {
+			m->pending[v] = 0;
+			engine_soft.inject_intr(m->rig.vcpu, (uint8_t)v);
+		}
+		return;
+	}
+}
+
+/* 1 to 64 instructions; the same ones in every run. */
+static unsigned
+some(uint32_t *random)
+{
+	*random = *random * 1664525 + 1013904223;
+	return (*random >> 16) % 64 + 1;
+}
+
+/* stepping: also save between any two instructions, not only where the guest leaves. */
+static void
+run(struct machine *m, bool stepping)
+{
+	struct vm_exit x = {0};
+	uint32_t random = 1;
+
+	for (unsigned n = 0; n < EXITS_MAX && !m->ended; n++) {
+		inject(m);
+		if (stepping)
+			(void)soft_vcpu_step(m->rig.vcpu, some(&random), &x);
+		else
+			engine_soft.run(m->rig.vcpu, &x);
+		if (!answer(m, &x))
+			return;
+		if (x.kind == VM_EXIT_INTR || x.kind == VM_EXIT_HLT) {
+			if (!swap_vcpu(m))
+				return;
+			continue;
+		}
+		if (!stepping)
+			engine_soft.kick(
+			    m->rig.vcpu); /* finish the instruction, then come back: the swap is there */
+	}
+}
+
+/* ---- an image ---- */
+
+static uint64_t
+field(const uint8_t *p, bool wide)
+{
+	return wide ? get_le64(p) : get_le32(p);
+}
+
+/* PT_LOADs of an ELF file of either class; its entry, or 0. */
+static uint64_t
+load(struct machine *m, const uint8_t *f, size_t len)
+{
+	bool w = f[4] == 2;
+	const uint8_t *ph = f + field(f + (w ? 32 : 28), w);
+	unsigned size = get_le16(f + (w ? 54 : 42)), count = get_le16(f + (w ? 56 : 44));
+
+	for (unsigned n = 0; n < count; n++, ph += size) {
+		uint64_t off = field(ph + (w ? 8 : 4), w), pa = field(ph + (w ? 24 : 12), w),
+			 bytes = field(ph + (w ? 32 : 16), w);
+
+		if (get_le32(ph) != 1)
+			continue;
+		if (off > len || bytes > len - off || !gm_load(m->rig.mem, pa, f + off, bytes))
+			return 0;
+	}
+	return field(f + 24, w);
+}
+
+static void
+start(struct machine *m, uint64_t entry)
+{
+	static struct x86_state s;
+	struct err err = {0};
+
+	x86_state_reset(&s);
+	s.cr0 = CR0_PE | CR0_ET;
+	for (unsigned n = 0; n < 6; n++)
+		s.seg[n] = rig_segment(8, (n == X86_CS ? 0xb : 0x3) | SEG_S | SEG_P | SEG_DB | SEG_G);
+	s.rip = entry;
+	LH_ASSERT(engine_soft.set_state(m->rig.vcpu, X86_STATE_ALL, &s, &err) == 0);
+}
+
+static uint8_t *
+read_file(const char *path, size_t *len)
+{
+	FILE *f = fopen(path, "rb");
+	uint8_t *p = malloc(RAM);
+
+	LH_ASSERT(f != NULL && p != NULL);
+	*len = fread(p, 1, RAM, f);
+	fclose(f);
+	LH_ASSERT(*len > 64);
+	return p;
+}
+
+static bool
+test_image(const char *path, bool stepping)
+{
+	struct machine *m = calloc(1, sizeof(*m));
+	struct err err = {0};
+	size_t len;
+	uint8_t *file = read_file(path, &len);
+	uint64_t entry;
+	const char *last;
+	bool ok;
+
+	LH_ASSERT(m != NULL);
+	if (rig_open(&m->rig, RAM, &err) != 0) {
+		printf("# %s\n", err.msg);
+		free(m);
+		free(file);
+		return false;
+	}
+	entry = load(m, file, len);
+	LH_ASSERT(entry != 0);
+	start(m, entry);
+	run(m, stepping);
+	last = strstr(m->text, "done: ");
+	ok = m->ended && m->status == 0 && m->why[0] == '\0' && last != NULL && m->saves > 10;
+	printf("# %u saves; %s", m->saves, last != NULL ? last : "no last line\n");
+	if (!ok)
+		printf("# %s\n# %s\n", m->why, m->text);
+	rig_close(&m->rig);
+	free(m);
+	free(file);
+	return ok;
+}
+
+int
+main(int argc, char **argv)
+{
+	bool all = true;
+
+	printf("1..%d\n", 2 * (argc - 1));
+	for (int n = 2; n < 2 * argc; n++) {
+		const char *path = argv[n / 2], *name = strrchr(path, '/');
+		bool stepping = n & 1, ok = test_image(path, stepping);
+
+		printf("%s %d - saved and restored %s: %s\n", ok ? "ok" : "not ok", n - 1,
+		       stepping ? "after a few instructions" : "after each exit",
+		       name != NULL ? name + 1 : path);
+		all = all && ok;
+	}
+	return all ? 0 : 1;
+}
