@@ -267,7 +267,8 @@ config_set(struct config *c, const char *where, const char *name, const char *va
 	int r;
 
 	if (k == NULL) {
-		const char *near = config_key_nearest(name);
+		char room[CONFIG_NAME_ROOM];
+		const char *near = config_key_nearest(name, room);
 
 		if (near != NULL)
 			return err_set(err, ENOENT, "%s: unknown key '%s' (did you mean '%s'?)", where, name,

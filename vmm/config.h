@@ -46,8 +46,10 @@ extern const unsigned config_schema_count;
 const struct config_key *config_key_find(const char *name);
 /* True when keys may stand below `name`: a section. */
 bool config_section_known(const char *name);
-/* The known name nearest to a wrong one, or NULL when nothing is near. */
-const char *config_key_nearest(const char *name);
+/* The known name nearest to a wrong one, written into `room`, or NULL when nothing is near. Numbers and names of
+ * sections are those of the wrong one where they can be: disk.root.pth is near disk.root.path. */
+enum { CONFIG_NAME_ROOM = 128 };
+const char *config_key_nearest(const char *name, char room[static CONFIG_NAME_ROOM]);
 /* The section of the top level nearest to a wrong one, copied into `room`, or NULL. */
 enum { CONFIG_SECTION_ROOM = 32 };
 const char *config_section_nearest(const char *name, char room[static CONFIG_SECTION_ROOM]);

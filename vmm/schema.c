@@ -214,8 +214,35 @@ name_distance(const char *known, const char *name)
 	return MIN(whole, edit_distance(last + 1, name) + 1);
 }
 
+/* The pattern with the components of `name` for its "*" and "@", as far as they fit. */
+static void
+instantiate(const char *pattern, const char *name, char room[static CONFIG_NAME_ROOM])
+{
+	size_t used = 0;
+
+	while (*pattern != '\0' && used + 1 < CONFIG_NAME_ROOM) {
+		size_t part = strcspn(name, ".");
+		size_t fits = *pattern == '*'	? strspn(name, numbers)
+			      : *pattern == '@' ? strspn(name, names)
+						: 0;
+
+		if (fits > 0 && fits == part && used + fits + 1 < CONFIG_NAME_ROOM) {
+			memcpy(room + used, name, fits);
+			used += fits;
+			pattern++;
+		} else {
+			while (*pattern != '\0' && *pattern != '.' && used + 1 < CONFIG_NAME_ROOM)
+				room[used++] = *pattern++;
+		}
+		name += part + (name[part] == '.');
+		if (*pattern == '.' && used + 1 < CONFIG_NAME_ROOM)
+			room[used++] = *pattern++;
+	}
+	room[used] = '\0';
+}
+
 const char *
-config_key_nearest(const char *name)
+config_key_nearest(const char *name, char room[static CONFIG_NAME_ROOM])
 {
 	unsigned best = (unsigned)strlen(name) / 3 + 2;
 	const char *found = NULL;
@@ -224,12 +251,15 @@ config_key_nearest(const char *name)
 		const struct config_key *k = &config_schema[i];
 		const char *known[] = {k->name, k->alias};
 
-		for (unsigned j = 0; j < ARRAY_LEN(known); j++) {
-			unsigned d = known[j] == NULL ? best : name_distance(known[j], name);
+		for (unsigned j = 0; j < ARRAY_LEN(known) && known[j] != NULL; j++) {
+			char full[CONFIG_NAME_ROOM];
+			unsigned d;
 
+			instantiate(known[j], name, full);
+			d = name_distance(full, name);
 			if (d < best) {
 				best = d;
-				found = known[j];
+				found = strcpy(room, full);
 			}
 		}
 	}

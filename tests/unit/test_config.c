@@ -90,14 +90,20 @@ test_alias_is_the_key(void **state)
 static void
 test_nearest(void **state)
 {
+	char room[CONFIG_NAME_ROOM];
+
 	(void)state;
-	assert_string_equal(config_key_nearest("memory.sise"), "memory.size");
-	assert_string_equal(config_key_nearest("cmdline"), "boot.cmdline");
-	assert_string_equal(config_key_nearest("cpsu"), "cpus");
-	assert_null(config_key_nearest("qqqqqqqqqqqqqqqq"));
+	assert_string_equal(config_key_nearest("memory.sise", room), "memory.size");
+	assert_string_equal(config_key_nearest("cmdline", room), "boot.cmdline");
+	assert_string_equal(config_key_nearest("cpsu", room), "cpus");
+	assert_null(config_key_nearest("qqqqqqqqqqqqqqqq", room));
 	/* Longer than any key, and than the distance's table. */
 	assert_null(config_key_nearest(
-	    "memory.size.memory.size.memory.size.memory.size.memory.size.memory.size.x.y.z"));
+	    "memory.size.memory.size.memory.size.memory.size.memory.size.memory.size.x.y.z", room));
+	/* Numbers and names of sections stay. */
+	assert_string_equal(config_key_nearest("disk.root.pth", room), "disk.root.path");
+	assert_string_equal(config_key_nearest("pci.0.31.2.devcie", room), "pci.0.31.2.device");
+	assert_string_equal(config_key_nearest("pci.0.x.0.device", room), "pci.0.*.0.device");
 }
 
 static void
