@@ -160,6 +160,8 @@ apply_members(struct config *c, const char *prefix, const struct ucl_node *n, st
 	for (size_t i = 0; i < n->count && r == 0; i++) {
 		const struct ucl_node *m = n->child[i];
 
+		if (*m->key == '\0')
+			return err_set(err, ENOENT, "%s:%u: an empty key", m->file, m->line);
 		if ((size_t)snprintf(name, sizeof(name), "%s%s%s", prefix, *prefix != '\0' ? "." : "",
 				     m->key) >= sizeof(name))
 			return err_set(err, ENOENT,

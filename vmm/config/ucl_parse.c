@@ -261,8 +261,6 @@ parse_key(struct ucl_parser *p, char **key)
 		return r;
 	if (*key == NULL)
 		return ucl_fail(p, &at, "%s where a key belongs", ucl_describe(&at, room));
-	if (**key == '\0')
-		return ucl_fail(p, &at, "an empty key");
 	if (!ucl_at_end(l) && strchr("=:{}[];, \t\r\n#/\"'", *l->p) == NULL)
 		return ucl_fail(p, l, "%s in a key (keys are letters, digits and _ - . / + *, or in quotes)",
 				ucl_describe(l, room));
