@@ -84,8 +84,7 @@ soft_code_page(struct soft_vm *vm, uint64_t gpa)
 static unsigned
 hash_of(uint64_t gpa, uint32_t mode)
 {
-	uint64_t h = (gpa ^ ((uint64_t)mode << 40)) * 0x9e3779b97f4a7c15ull;
-	return (unsigned)(h >> (64 - HASH_BITS));
+	return soft_code_hash(gpa, mode, HASH_BITS);
 }
 
 void

@@ -31,6 +31,13 @@ struct soft_code {
 	struct jit *jit;	  /* NULL: interpreter only */
 };
 
+/* The index of what starts at gpa, for code of `mode`, in a table of 2^bits. */
+static inline unsigned
+soft_code_hash(uint64_t gpa, uint32_t mode, unsigned bits)
+{
+	return (unsigned)(((gpa ^ (uint64_t)mode << 40) * 0x9e3779b97f4a7c15ull) >> (64 - bits));
+}
+
 /* Take the lock; `cpu` (NULL: no vCPU) answers requests of others while it waits. */
 void soft_code_lock(struct soft_code *c, struct soft_cpu *cpu);
 /* Mark gpa's page as code. Returns its number; *seq to compare when what was decoded goes in. */

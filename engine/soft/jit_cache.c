@@ -19,7 +19,7 @@
 static unsigned
 hash_of(uint64_t gpa, uint32_t mode)
 {
-	return (unsigned)(((gpa ^ (uint64_t)mode << 40) * 0x9e3779b97f4a7c15ull) >> (64 - HASH_BITS));
+	return soft_code_hash(gpa, mode, HASH_BITS);
 }
 
 struct jit *

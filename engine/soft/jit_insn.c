@@ -33,16 +33,6 @@ jit_reg_load(struct jx *x, unsigned host, unsigned guest, unsigned w)
 		em_gs(&x->e, w, 0x8b, host, GPR_OFF(guest));
 }
 
-/* w 0: the upper half of the guest's register becomes 0; host's must be 0 then. */
-void
-jit_reg_store(struct jx *x, unsigned guest, unsigned host, unsigned w)
-{
-	if (jit_host[guest] != EM_NONE)
-		em_mov(&x->e, w, jit_host[guest], host);
-	else
-		em_gs_store(&x->e, host, GPR_OFF(guest));
-}
-
 struct ool *
 jit_ool(struct jx *x, enum ool_kind kind, uint8_t *from)
 {
@@ -162,7 +152,6 @@ static unsigned
 place_gpr(struct place *p, unsigned g, const ZydisDecodedOperand *op)
 {
 	bool write = op->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
-	bool whole = op->size >= 32 && !(op->actions & ZYDIS_OPERAND_ACTION_CONDWRITE);
 	unsigned h = jit_host[g];
 	if (h != EM_NONE)
 		return h;
@@ -174,7 +163,6 @@ place_gpr(struct place *p, unsigned g, const ZydisDecodedOperand *op)
 		h = take_temp(p);
 		if (h == EM_NONE || p->nload == 3)
 			return EM_NONE;
-		(void)whole;
 		p->load[p->nload][0] = (uint8_t)h;
 		p->load[p->nload++][1] = (uint8_t)g;
 	}
@@ -376,9 +364,8 @@ static void
 put_vex(struct jx *x, const struct place *p, const struct enc *c)
 {
 	const ZydisDecodedInstructionRaw *raw = &x->z.raw;
-	unsigned vvvv = p->vvvv != EM_NONE ? p->vvvv : ~raw->vex.vvvv & 15u;
-	unsigned w = raw->vex.W;
-	if (p->vvvv == EM_NONE) {
+	unsigned vvvv = p->vvvv;
+	if (vvvv == EM_NONE) {
 		vvvv = 0;
 		for (unsigned n = 0; n < x->z.operand_count; n++) {
 			const ZydisDecodedOperand *op = &x->op[n];
@@ -387,7 +374,7 @@ put_vex(struct jx *x, const struct place *p, const struct enc *c)
 				vvvv = (unsigned)ZydisRegisterGetId(op->reg.value) & 15u;
 		}
 	}
-	em_vex3(&x->e, c->reg, enc_index(c), enc_base(c), c->map, w, vvvv, raw->vex.L, raw->vex.pp);
+	em_vex3(&x->e, c->reg, enc_index(c), enc_base(c), c->map, raw->vex.W, vvvv, raw->vex.L, raw->vex.pp);
 	em_8(&x->e, c->opcode);
 	if (c->has_modrm) /* VZEROUPPER has none */
 		put_modrm(&x->e, c);

@@ -90,7 +90,6 @@ void jit_emit_tlb(struct jx *x, unsigned size, bool write); /* address in R10; a
 bool jit_emit_offset(struct jx *x, const ZydisDecodedOperand *m, unsigned dst, unsigned w);
 bool jit_emit_ea(struct jx *x, const ZydisDecodedOperand *m, unsigned dst);
 void jit_reg_load(struct jx *x, unsigned host, unsigned guest, unsigned w);
-void jit_reg_store(struct jx *x, unsigned guest, unsigned host, unsigned w);
 struct ool *jit_ool(struct jx *x, enum ool_kind kind, uint8_t *from);
 
 /* ---- jit_flow.c ---- */

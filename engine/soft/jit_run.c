@@ -232,21 +232,35 @@ chain(struct soft_cpu *cpu, struct jit_exit *x, struct jit_unit *to)
 	pthread_mutex_unlock(&c->lock);
 }
 
-bool
-soft_jit_run(struct soft_cpu *cpu)
+/* This thread, the tables and what units read from the vCPU, for running units of `mode`. */
+static void
+prepare(struct soft_cpu *cpu, uint32_t mode)
 {
-	struct jit *j = cpu->vm->code->jit;
-	unsigned (*enter)(struct soft_cpu *, const uint8_t *) =
-	    (unsigned (*)(struct soft_cpu *, const uint8_t *))(uintptr_t)jit_rx(j, j->c.enter);
-	uint32_t mode = mode_now(cpu);
-	struct jit_exit *exit = NULL;
-	if (mode == 0)
-		return false;
 	if (UNLIKELY(tls_cpu != cpu))
 		take_thread(cpu);
 	take_mode(cpu, mode);
 	cpu->jit_tsc = cpu->tsc_base + cpu->tsc_offset;
 	atomic_store(&cpu->go, 1);
+}
+
+/* Run translated code from u on. Returns enum jit_reason. */
+static unsigned
+enter(struct soft_cpu *cpu, const struct jit_unit *u)
+{
+	const struct jit *j = cpu->vm->code->jit;
+	unsigned (*fn)(struct soft_cpu *, const uint8_t *) =
+	    (unsigned (*)(struct soft_cpu *, const uint8_t *))(uintptr_t)jit_rx(j, j->c.enter);
+	return fn(cpu, u->entry);
+}
+
+bool
+soft_jit_run(struct soft_cpu *cpu)
+{
+	uint32_t mode = mode_now(cpu);
+	struct jit_exit *exit = NULL;
+	if (mode == 0)
+		return false;
+	prepare(cpu, mode);
 	for (;;) {
 		if (atomic_load(&cpu->attn) != 0) {
 			atomic_store(&cpu->go, 0);
@@ -258,7 +272,7 @@ soft_jit_run(struct soft_cpu *cpu)
 		if (exit != NULL)
 			chain(cpu, exit, u);
 		exit = NULL;
-		switch (enter(cpu, u->entry)) {
+		switch (enter(cpu, u)) {
 		case JX_LOOKUP:
 			if (undo_branch(cpu))
 				goto step;
@@ -286,23 +300,16 @@ step:
 bool
 soft_jit_one(struct soft_cpu *cpu)
 {
-	struct jit *j = cpu->vm->code->jit;
-	unsigned (*enter)(struct soft_cpu *, const uint8_t *) =
-	    (unsigned (*)(struct soft_cpu *, const uint8_t *))(uintptr_t)jit_rx(j, j->c.enter);
 	uint32_t mode = mode_now(cpu);
 	if (mode == 0 || (cpu->rflags & (FL_TF | FL_RF)) || cpu->shadow || cpu->iolog_n != 0 ||
 	    (cpu->st.dr[7] & 0xff))
 		return false;
-	if (tls_cpu != cpu)
-		take_thread(cpu);
-	take_mode(cpu, mode | JMODE_ONE);
-	cpu->jit_tsc = cpu->tsc_base + cpu->tsc_offset;
-	atomic_store(&cpu->go, 1);
+	prepare(cpu, mode | JMODE_ONE);
 	struct jit_unit *u = find_unit(cpu, mode | JMODE_ONE);
 	if (u == NULL)
 		return false;
 	cpu->step_left--;
-	switch (enter(cpu, u->entry)) {
+	switch (enter(cpu, u)) {
 	case JX_LOOKUP:
 		if (undo_branch(cpu)) {
 			cpu->step_left++;

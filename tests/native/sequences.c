@@ -23,7 +23,7 @@ struct sequence {
 
 /* Branches whose targets are their neighbours, so that sequences have loops and joins. */
 static unsigned
-put_branch(struct gen_rng *rng, uint8_t *p, unsigned room)
+put_branch(struct gen_rng *rng, uint8_t *p)
 {
 	int8_t by = (int8_t)(gen_below(rng, 24) - 6);
 	p[0] = (uint8_t)(0x70 | gen_below(rng, 16));
@@ -32,7 +32,6 @@ put_branch(struct gen_rng *rng, uint8_t *p, unsigned room)
 	else if (gen_below(rng, 8) == 0)
 		p[0] = (uint8_t)(0xe2 + gen_below(rng, 2)); /* LOOP, JRCXZ */
 	p[1] = (uint8_t)by;
-	(void)room;
 	return 2;
 }
 
@@ -50,7 +49,7 @@ make_sequence(struct sequence *q, uint64_t seed, uint64_t number)
 	for (unsigned n = 1; n < q->count; n++) {
 		static struct gen_case c;
 		if (gen_below(&rng, 6) == 0) {
-			q->len += put_branch(&rng, q->code + q->len, CODE_MAX - q->len);
+			q->len += put_branch(&rng, q->code + q->len);
 			continue;
 		}
 		do
