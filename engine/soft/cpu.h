@@ -119,11 +119,15 @@ enum { MMU_USER, MMU_KERNEL, MMU_KERNEL_AC, MMU_COUNT };
  * below 4096 exactly when the access lies in that page. An empty entry holds the tag of a page with another
  * n.
  */
-struct soft_tlb {
-	uint64_t nr[TLB_SIZE], nw[TLB_SIZE];
-	uintptr_t add[TLB_SIZE]; /* host pointer = linear address + add */
-	uint64_t gpa[TLB_SIZE];	 /* of the page */
+struct soft_tlb_entry {
+	uint64_t nr, nw;
+	uint8_t *page; /* host pointer to the page's first byte */
+	uint64_t gpa;  /* of the page, and TLB_* bits */
 };
+struct soft_tlb {
+	_Alignas(64) struct soft_tlb_entry e[TLB_SIZE];
+};
+#define TLB_ENTRY_SHIFT	   5
 #define TLB_INDEX(la)	   ((unsigned)((la) >> 12) & (TLB_SIZE - 1))
 #define TLB_NOTAG(n)	   (0 - ((uint64_t)(((n) + 2u) & (TLB_SIZE - 1)) << 12))
 #define TLB_HIT(tag, last) ((tag) + (last) < 0x1000)
@@ -170,11 +174,11 @@ enum soft_exc_kind { EXCK_FAULT, EXCK_TRAP, EXCK_INT, EXCK_INT3, EXCK_EXT, EXCK_
 #define JIT_JC_INDEX(rip) ((unsigned)((rip) >> 1 & 0x7f) | ((unsigned)((rip) >> 12 & 0x1f) << 7))
 #define JIT_JC_USED	  512u /* entries that are remembered as in use, to be emptied one by one */
 struct jit_jc {
-	uint64_t neg; /* negated address; JIT_JC_NONE: empty */
+	uint64_t rip; /* JIT_JC_NONE: empty */
 	struct jit_unit *unit;
 	uint64_t pagebase, pad;
 };
-#define JIT_JC_NONE	0x5555555555555555ull /* the negative of no canonical address */
+#define JIT_JC_NONE	0x5555555555555555ull /* no canonical address */
 #define JIT_STACK_BYTES (64 * KIB)
 
 struct soft_cpu {
@@ -215,7 +219,8 @@ struct soft_cpu {
 	uintptr_t jit_addend;
 	struct jit_exit *jit_exit;
 	uint32_t jit_br; /* BR_*: the last indirect branch */
-	uint64_t jit_tlb_mask, jit_page_mask, jit_jc_mask, jit_sign_mask[2];
+	uint64_t jit_jc_mask;
+	uint64_t jit_group; /* R11 while C code runs */
 
 	_Alignas(64) struct x86_state st;  /* the parts not shadowed above */
 	_Alignas(64) uint8_t membuf[256];  /* operand of a stub or a stand-in for RMW */
@@ -399,18 +404,16 @@ uint64_t soft_seg_la(struct soft_cpu *cpu, unsigned seg, uint64_t ea, unsigned s
 #define DEFINE_ACCESS(bits)                                                           \
 	HOT uint##bits##_t soft_ld##bits(struct soft_cpu *cpu, uint64_t la)           \
 	{                                                                             \
-		const struct soft_tlb *t = cpu->dtlb;                                 \
-		unsigned n = TLB_INDEX(la);                                           \
-		if (LIKELY(TLB_HIT(t->nr[n], la + bits / 8 - 1)))                     \
-			return *(volatile uint##bits##_t *)(la + t->add[n]);          \
+		const struct soft_tlb_entry *t = &cpu->dtlb->e[TLB_INDEX(la)];        \
+		if (LIKELY(TLB_HIT(t->nr, la + bits / 8 - 1)))                        \
+			return *(volatile uint##bits##_t *)(t->page + (la & 0xfff));  \
 		return (uint##bits##_t)soft_load_slow(cpu, la, bits / 8);             \
 	}                                                                             \
 	HOT void soft_st##bits(struct soft_cpu *cpu, uint64_t la, uint##bits##_t val) \
 	{                                                                             \
-		const struct soft_tlb *t = cpu->dtlb;                                 \
-		unsigned n = TLB_INDEX(la);                                           \
-		if (LIKELY(TLB_HIT(t->nw[n], la + bits / 8 - 1)))                     \
-			*(volatile uint##bits##_t *)(la + t->add[n]) = val;           \
+		const struct soft_tlb_entry *t = &cpu->dtlb->e[TLB_INDEX(la)];        \
+		if (LIKELY(TLB_HIT(t->nw, la + bits / 8 - 1)))                        \
+			*(volatile uint##bits##_t *)(t->page + (la & 0xfff)) = val;   \
 		else                                                                  \
 			soft_store_slow(cpu, la, bits / 8, val);                      \
 	}
@@ -423,10 +426,9 @@ DEFINE_ACCESS(64)
 HOT void *
 soft_rmw(struct soft_cpu *cpu, uint64_t la, unsigned size)
 {
-	const struct soft_tlb *t = cpu->dtlb;
-	unsigned n = TLB_INDEX(la);
-	if (LIKELY(TLB_HIT(t->nw[n], la + size - 1)))
-		return (void *)(la + t->add[n]);
+	const struct soft_tlb_entry *t = &cpu->dtlb->e[TLB_INDEX(la)];
+	if (LIKELY(TLB_HIT(t->nw, la + size - 1)))
+		return t->page + (la & 0xfff);
 	return soft_rmw_slow(cpu, la, size);
 }
 

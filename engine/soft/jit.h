@@ -7,9 +7,10 @@
  * on one is reckoned from jit_pagebase, the linear address of the page that the code runs in.
  *
  * In translated code GS points to the vCPU. Guest registers are in host registers (jit_host[]), vector
- * registers and MXCSR in the host's, the six arithmetic flags in EFLAGS; RCX, R10 and R11 are scratch; RSP
- * points to a stack of return addresses. Whatever is not simple is left to the interpreter, either by a call
- * (soft_jit_interp) or by leaving with the instruction not begun (JX_STEP).
+ * registers and MXCSR in the host's, the six arithmetic flags in EFLAGS or, as LAHF and SETO AL leave them,
+ * in AX; RCX, R10 and R11 are scratch; RSP points to a stack of return addresses. Whatever is not simple is
+ * left to the interpreter, either by a call (soft_jit_interp) or by leaving with the instruction not begun
+ * (JX_STEP).
  */
 #ifndef LHYVE_SOFT_JIT_H
 #define LHYVE_SOFT_JIT_H
@@ -38,6 +39,9 @@ enum {
 	JMODE_LA57 = 1 << 14,
 	JMODE_TSC = 1 << 15, /* RDTSC is the host's and an offset */
 	JMODE_ONE = 1 << 13, /* units of one instruction, not chained: for tests */
+	/* variants of a unit, by how it is entered */
+	JMODE_EFLAGS = 1 << 16, /* the guest's flags are in EFLAGS, else in AX */
+	JMODE_VARIANT = JMODE_EFLAGS,
 };
 
 struct jit_exit {	     /* a direct branch within the page */
@@ -46,12 +50,14 @@ struct jit_exit {	     /* a direct branch within the page */
 	struct jit_unit *from;
 	struct jit_exit *next_in; /* in the list of its target */
 	int32_t target;		  /* page offset */
+	uint32_t mode;		  /* of the unit that it leads to */
 	bool backward;		  /* enters where attn is looked at */
 };
 
 struct jit_fault { /* a host instruction that may trap */
 	uint32_t host;
 	uint16_t off;
+	bool ax; /* the flags are in AX */
 };
 
 struct jit_unit {

@@ -32,7 +32,7 @@ static void
 tlb_init(struct soft_tlb *t)
 {
 	for (unsigned n = 0; n < TLB_SIZE; n++)
-		t->nr[n] = t->nw[n] = TLB_NOTAG(n);
+		t->e[n].nr = t->e[n].nw = TLB_NOTAG(n);
 }
 
 static void
@@ -53,8 +53,8 @@ static void
 tlb_clear_local(struct soft_tlb *t)
 {
 	for (unsigned n = 0; n < TLB_SIZE; n++) {
-		if (!(t->gpa[n] & TLB_GLOBAL))
-			t->nr[n] = t->nw[n] = TLB_NOTAG(n);
+		if (!(t->e[n].gpa & TLB_GLOBAL))
+			t->e[n].nr = t->e[n].nw = TLB_NOTAG(n);
 	}
 }
 
@@ -89,11 +89,12 @@ soft_tlb_flush_page(struct soft_cpu *cpu, uint64_t la)
 		unsigned k = TLB_INDEX(la);
 		if (!cpu->tlb_used[idx])
 			continue;
-		t->nr[k] = t->nw[k] = TLB_NOTAG(k);
+		t->e[k].nr = t->e[k].nw = TLB_NOTAG(k);
 		for (unsigned n = 0; n < TLB_SIZE; n++) { /* the rest of a large page that holds la */
-			uint64_t tag = 0 - (t->nr[n] != TLB_NOTAG(n) ? t->nr[n] : t->nw[n]);
-			if ((t->gpa[n] & TLB_LARGE) && ((tag ^ la) & ~(GIB - 1)) == 0)
-				t->nr[n] = t->nw[n] = TLB_NOTAG(n);
+			struct soft_tlb_entry *e = &t->e[n];
+			uint64_t tag = 0 - (e->nr != TLB_NOTAG(n) ? e->nr : e->nw);
+			if ((e->gpa & TLB_LARGE) && ((tag ^ la) & ~(GIB - 1)) == 0)
+				e->nr = e->nw = TLB_NOTAG(n);
 		}
 	}
 	for (unsigned n = 0; n < ITLB_SIZE; n++)
@@ -109,8 +110,8 @@ soft_tlb_wprotect(struct soft_cpu *cpu, uint64_t gpa)
 		if (!cpu->tlb_used[idx])
 			continue;
 		for (unsigned n = 0; n < TLB_SIZE; n++) {
-			if (gpa == TLB_ALL || (t->gpa[n] & PAGE_MASK4) == gpa)
-				t->nw[n] = TLB_NOTAG(n);
+			if (gpa == TLB_ALL || (t->e[n].gpa & PAGE_MASK4) == gpa)
+				t->e[n].nw = TLB_NOTAG(n);
 		}
 	}
 }
@@ -420,15 +421,15 @@ struct target {
 static struct target
 resolve_or(struct soft_cpu *cpu, uint64_t la, unsigned idx, int acc, uint32_t *fault)
 {
-	struct soft_tlb *tlb = &cpu->tlb[idx];
+	unsigned n = TLB_INDEX(la);
+	struct soft_tlb_entry *e = &cpu->tlb[idx].e[n];
 	struct target t = {0};
 	struct walk w;
 	uint64_t ntag = 0 - (la & PAGE_MASK4);
-	unsigned n = TLB_INDEX(la);
 
-	if ((acc == ACC_READ ? tlb->nr[n] : tlb->nw[n]) == ntag) {
-		t.hva = (uint8_t *)(la + tlb->add[n]);
-		t.gpa = (tlb->gpa[n] & PAGE_MASK4) | (la & 0xfff);
+	if ((acc == ACC_READ ? e->nr : e->nw) == ntag) {
+		t.hva = e->page + (la & 0xfff);
+		t.gpa = (e->gpa & PAGE_MASK4) | (la & 0xfff);
 		return t;
 	}
 	if (soft_long_mode(cpu) && !soft_canonical(cpu, la))
@@ -447,17 +448,17 @@ resolve_or(struct soft_cpu *cpu, uint64_t la, unsigned idx, int acc, uint32_t *f
 	t.code = cpu->trace != NULL || soft_code_page(cpu->vm, w.gpa); /* a trace sees every write */
 	if (UNLIKELY(cpu->st.dr[7] & 0xff) && watched_page(cpu, la))
 		return t;
-	uint64_t old_r = tlb->nr[n];
-	tlb->nr[n] = ntag;
-	tlb->nw[n] = TLB_NOTAG(n);
+	uint64_t old_r = e->nr;
+	e->nr = ntag;
+	e->nw = TLB_NOTAG(n);
 	if (!t.rom && !t.code &&
 	    (w.levels == 0 || acc == ACC_WRITE ||
 	     ((w.last & PTE_D) && walk_check(cpu, &w, idx, ACC_WRITE) == 0)))
-		tlb->nw[n] = ntag;
+		e->nw = ntag;
 	if (acc == ACC_WRITE && old_r != ntag && w.levels != 0 && walk_check(cpu, &w, idx, ACC_READ) != 0)
-		tlb->nr[n] = TLB_NOTAG(n);
-	tlb->add[n] = (uintptr_t)t.hva - la;
-	tlb->gpa[n] =
+		e->nr = TLB_NOTAG(n);
+	e->page = t.hva - (la & 0xfff);
+	e->gpa =
 	    (w.gpa & PAGE_MASK4) | (w.page > 4096 ? TLB_LARGE : 0) | (is_global(cpu, &w) ? TLB_GLOBAL : 0);
 	cpu->tlb_used[idx] = 1;
 	return t;
@@ -481,7 +482,7 @@ soft_tlb_fill(struct soft_cpu *cpu, uint64_t la, unsigned size, bool write, uint
 	if (fault != 0)
 		return false;
 	*addend = (uintptr_t)t.hva - la;
-	if (TLB_HIT(write ? cpu->dtlb->nw[n] : cpu->dtlb->nr[n], la))
+	if (TLB_HIT(write ? cpu->dtlb->e[n].nw : cpu->dtlb->e[n].nr, la))
 		return true;
 	return t.code && !t.rom && t.hva != NULL && soft_code_before_write(cpu, t.gpa, size);
 }
@@ -744,17 +745,16 @@ soft_probe_aligned(struct soft_cpu *cpu, uint64_t la, unsigned size, bool write)
 uint8_t *
 soft_direct(struct soft_cpu *cpu, uint64_t la, bool write)
 {
-	struct soft_tlb *t = cpu->dtlb;
+	const struct soft_tlb_entry *e = &cpu->dtlb->e[TLB_INDEX(la)];
 	uint64_t ntag = 0 - (la & PAGE_MASK4);
-	unsigned n = TLB_INDEX(la);
-	if ((write ? t->nw[n] : t->nr[n]) != ntag) {
+	if ((write ? e->nw : e->nr) != ntag) {
 		if (cpu->ac_on)
 			return NULL;
 		resolve(cpu, la, mmu_index(cpu), write ? ACC_WRITE : ACC_READ);
-		if ((write ? t->nw[n] : t->nr[n]) != ntag)
+		if ((write ? e->nw : e->nr) != ntag)
 			return NULL;
 	}
-	return (uint8_t *)(la + t->add[n]);
+	return e->page + (la & 0xfff);
 }
 
 /* ---- read-modify-write ---- */
