@@ -196,6 +196,7 @@ struct soft_cpu {
 	uint64_t icount, branches; /* begun, by whole blocks; soft_uncount() takes back what was not */
 	uint32_t mode, jc_gen;
 	uint32_t jc_gen_local; /* counts flushes that kept global pages */
+	uint32_t wprotects;    /* counts soft_tlb_wprotect() */
 	uint8_t rmw_pending;   /* soft_rmw() gave a stand-in or a code page */
 	uint8_t ac_on;	       /* CR0.AM, EFLAGS.AC and CPL 3: accesses go the slow way */
 	uint8_t want_window, in_delivery;

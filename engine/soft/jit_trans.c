@@ -29,6 +29,7 @@ jit_emit_interp(struct jx *x, bool end)
 	i[1].base = i[1].index = REG_NONE;
 	i[1].aux.p = x->u;
 	x->fpu_known = false;
+	x->group.live = false;
 	jit_fl_clobber(x);
 	em_mov_imm64(&x->e, H_R11, (uintptr_t)i);
 	em_jmp(&x->e, end ? 0xe9 : 0xe8, end ? x->j->c.interp_end : x->j->c.interp);
@@ -139,10 +140,13 @@ emit_unit(struct jx *x, const uint8_t *hva)
 {
 	unsigned count = decode_unit(x, hva), n;
 	bool more = true;
+	jit_analyse(x, count);
 	emit_entry(x);
 	for (n = 0; n < count && more && !x->failed; n++) {
 		const struct jx_insn *p = &x->j->pre[n];
 		unsigned avail = MIN(0x1000 - p->off, 15u);
+		x->n = n;
+		x->no_group = false;
 		x->bytes = p->bytes;
 		x->z = &p->z;
 		x->op = p->op;

@@ -105,6 +105,7 @@ soft_tlb_flush_page(struct soft_cpu *cpu, uint64_t la)
 void
 soft_tlb_wprotect(struct soft_cpu *cpu, uint64_t gpa)
 {
+	cpu->wprotects++;
 	for (unsigned idx = 0; idx < MMU_COUNT; idx++) {
 		struct soft_tlb *t = &cpu->tlb[idx];
 		if (!cpu->tlb_used[idx])
