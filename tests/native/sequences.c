@@ -98,11 +98,15 @@ make_sequence(struct sequence *q, uint64_t seed, uint64_t number)
 	memcpy(q->code, q->first.insn, q->first.len);
 	q->len = q->first.len;
 	q->count = 1 + (unsigned)gen_below(&rng, LENGTH_MAX);
-	if (cluster)
+	if (cluster) { /* nothing that faults at once, and enough of it */
+		q->code[0] = 0x90;
+		q->len = 1;
+		q->count = LENGTH_MAX;
 		begin_cluster(&rng, &q->first.before);
+	}
 	for (unsigned n = 1; n < q->count; n++) {
 		static struct gen_case c;
-		if (cluster && gen_below(&rng, 4) != 0) {
+		if (cluster && gen_below(&rng, 12) != 0) {
 			q->len += put_cluster(&rng, q->code + q->len);
 			continue;
 		}
