@@ -134,7 +134,7 @@ emit_landing(struct jx *x)
 	x->fl_ax = true;
 	x->fl_host = false;
 	x->fpu_known = false;
-	x->group.live = false;
+	jit_group_none(x);
 }
 
 static void

@@ -34,7 +34,8 @@ struct jx_acc {
 };
 enum { JX_ACC_OPERAND, JX_ACC_STACK };
 
-struct jx_group { /* [lo, hi) around the symbols of key was checked, R11 is what to add */
+#define JIT_GROUPS 4 /* at a time: the first has its addend in R11, the others in cpu->jit_addends[] */
+struct jx_group {    /* [lo, hi) around the symbols of key was checked */
 	bool live, write;
 	struct jx_acc key;
 	int64_t lo, hi;
@@ -89,7 +90,7 @@ struct jx { /* a translation under way */
 	const ZydisDecodedInstruction *z;
 	const ZydisDecodedOperand *op;
 	unsigned n, count; /* index of the instruction in j->pre; how many there are */
-	struct jx_group group;
+	struct jx_group group[JIT_GROUPS];
 	bool no_group;	     /* the instruction needs R11 for something else */
 	bool fl_host, fl_ax; /* where the guest's flags are: EFLAGS, AX; at least one */
 	struct jit_unit *u;
@@ -119,7 +120,7 @@ struct jx_mark {
 	uint8_t *p;
 	unsigned nool, nfault;
 	bool fl_host, fl_ax, fpu_known;
-	struct jx_group group;
+	struct jx_group group[JIT_GROUPS];
 };
 struct jx_mark jit_mark(const struct jx *x);
 void jit_undo(struct jx *x, const struct jx_mark *m);
@@ -145,10 +146,11 @@ bool jit_disp32_alone(const ZydisDecodedInstruction *z);
 
 /* ---- jit_group.c ---- */
 void jit_analyse(struct jx *x, unsigned count); /* j->pre[0..count) */
-/* Whether access `which` of the present instruction uses the group, begins one (x->group is set), or neither.
- */
+/* Whether access `which` of the present instruction uses group *k, begins it (x->group[*k] is set; `moved`:
+ * the one that was in R11 is in *moved from now on, when that is not 0), or neither. */
 enum jit_group_how { GROUP_NO, GROUP_USE, GROUP_BEGIN };
-enum jit_group_how jit_group_choose(struct jx *x, unsigned which);
+enum jit_group_how jit_group_choose(struct jx *x, unsigned which, unsigned *k, unsigned *moved);
+void jit_group_none(struct jx *x); /* R11, registers or mappings may be others from here */
 
 /* ---- jit_isa.c ---- */
 enum { KIND_NOT, KIND_PLAIN, KIND_TRAPS };

@@ -29,7 +29,7 @@ jit_emit_interp(struct jx *x, bool end)
 	i[1].base = i[1].index = REG_NONE;
 	i[1].aux.p = x->u;
 	x->fpu_known = false;
-	x->group.live = false;
+	jit_group_none(x);
 	jit_fl_clobber(x);
 	em_mov_imm64(&x->e, H_R11, (uintptr_t)i);
 	em_jmp(&x->e, end ? 0xe9 : 0xe8, end ? x->j->c.interp_end : x->j->c.interp);
