@@ -180,6 +180,23 @@ is_hard(struct jx *x, const struct jx_insn *p)
 	return jit_insn_kind(x, &fpu) == KIND_NOT;
 }
 
+static bool
+is_access(const ZydisDecodedOperand *m)
+{
+	return m->type == ZYDIS_OPERAND_TYPE_MEMORY && m->mem.type == ZYDIS_MEMOP_TYPE_MEM &&
+	       m->visibility == ZYDIS_OPERAND_VISIBILITY_EXPLICIT;
+}
+
+bool
+jit_has_access(const struct jx_insn *p)
+{
+	for (unsigned k = 0; k < p->z.operand_count; k++) {
+		if (is_access(&p->op[k]))
+			return true;
+	}
+	return false;
+}
+
 void
 jit_analyse(struct jx *x, unsigned count)
 {
@@ -195,8 +212,7 @@ jit_analyse(struct jx *x, unsigned count)
 			continue;
 		for (unsigned k = 0; k < p->z.operand_count; k++) {
 			const ZydisDecodedOperand *m = &p->op[k];
-			if (m->type == ZYDIS_OPERAND_TYPE_MEMORY && m->mem.type == ZYDIS_MEMOP_TYPE_MEM &&
-			    m->visibility == ZYDIS_OPERAND_VISIBILITY_EXPLICIT)
+			if (is_access(m))
 				note_operand(&s, p, m);
 		}
 		note_stack(&s, p);

@@ -43,7 +43,8 @@ struct jx_group {    /* [lo, hi) around the symbols of key was checked */
 
 struct jx_insn {
 	struct jx_acc acc[2];
-	bool hard; /* groups do not look beyond it */
+	bool follow; /* a branch: what comes next here is its target */
+	bool hard;   /* groups do not look beyond it */
 	const uint8_t *bytes;
 	unsigned off; /* page offset */
 	bool bad;     /* not an instruction, as far as the page goes */
@@ -84,8 +85,8 @@ struct jx { /* a translation under way */
 	uint32_t mode;
 	bool is64;
 	unsigned mmu;
-	unsigned off; /* page offset of the instruction */
-	unsigned start_off;
+	unsigned off;		     /* page offset of the instruction */
+	unsigned start_off, end_off; /* page offsets: the unit's first byte, behind its last one */
 	const uint8_t *bytes;
 	const ZydisDecodedInstruction *z;
 	const ZydisDecodedOperand *op;
@@ -145,6 +146,7 @@ struct ool *jit_ool(struct jx *x, enum ool_kind kind, uint8_t *from);
 bool jit_disp32_alone(const ZydisDecodedInstruction *z);
 
 /* ---- jit_group.c ---- */
+bool jit_has_access(const struct jx_insn *p);	/* to memory, by an operand */
 void jit_analyse(struct jx *x, unsigned count); /* j->pre[0..count) */
 /* Whether access `which` of the present instruction uses group *k, begins it (x->group[*k] is set; `moved`:
  * the one that was in R11 is in *moved from now on, when that is not 0), or neither. */
@@ -166,6 +168,7 @@ bool jit_generic(struct jx *x);
 
 /* ---- jit_flow.c ---- */
 enum jit_flow { FLOW_NOT /* none of these */, FLOW_NEXT, FLOW_END };
+bool jit_is_jcc(const ZydisDecodedInstruction *z);
 enum jit_flow jit_flow_insn(struct jx *x);
 enum jit_flow jit_stack_insn(struct jx *x);
 void jit_emit_goto(struct jx *x, int32_t target); /* jump to a page offset */
