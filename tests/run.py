@@ -74,6 +74,7 @@ def environment(test, args, runtime):
     env.update(test["env"])
     env["LHYVE_BUILD"] = os.path.abspath(args.build)
     env["LHYVE"] = os.path.join(env["LHYVE_BUILD"], "lhyve")
+    env["LHYVECTL"] = os.path.join(env["LHYVE_BUILD"], "lhyvectl")
     env["LHYVE_CACHE"] = os.path.abspath("build/cache")
     env["XDG_RUNTIME_DIR"] = runtime  # control sockets: tests give VMs the same names
     env["LHYVE_SANITIZER"] = args.sanitizer or ""

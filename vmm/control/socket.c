@@ -18,7 +18,7 @@
 #include <unistd.h>
 #include "base/util.h"
 
-enum { BACKLOG = 64, RETRIES = 100, CONNECT_S = 5 };
+enum { BACKLOG = 64, RETRIES = 100 };
 
 static int
 address(const char *path, struct sockaddr_un *a, struct err *err)
@@ -218,26 +218,5 @@ control_socket_clean(const char *path, struct err *err)
 	if (r == 0)
 		r = remove_stale(path, err);
 	control_socket_release(&s);
-	return r;
-}
-
-int
-control_socket_connect(const char *path, int *fd, struct err *err)
-{
-	const struct timeval limit = {.tv_sec = CONNECT_S};
-	struct sockaddr_un a;
-	int r = address(path, &a, err);
-
-	if (r != 0)
-		return r;
-	*fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (*fd < 0)
-		return err_set(err, errno, "%s: %s", path, strerror(errno));
-	/* A VM that accepts nobody has a full queue, and connect() waits for room in it. */
-	(void)setsockopt(*fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
-	if (connect(*fd, (struct sockaddr *)&a, sizeof(a)) == 0)
-		return 0;
-	r = err_set(err, errno, "%s: %s", path, strerror(errno));
-	close(*fd);
 	return r;
 }

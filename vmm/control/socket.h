@@ -24,7 +24,4 @@ void control_socket_release(struct control_socket *s);
 /* Remove what a dead VM left at this path. 0; -EBUSY: it lives; -ENOENT: there is nothing. */
 LH_MUST_CHECK int control_socket_clean(const char *path, struct err *err);
 
-/* A connection to a VM. -ENOENT or -ECONNREFUSED: none runs there. */
-LH_MUST_CHECK int control_socket_connect(const char *path, int *fd, struct err *err);
-
 #endif
