@@ -20,6 +20,7 @@
 #include "board/board.h"
 #include "vmm/config.h"
 #include "vmm/config/ucl.h"
+#include "vmm/devices.h"
 #include "vmm/engines.h"
 #include "vmm/machine.h"
 #include "vmm/options.h"
@@ -128,23 +129,20 @@ set_log_level(const struct config *c)
 }
 
 static int
-run_machine(const struct config *c)
+run_board(const struct config *c, struct board_cfg *cfg)
 {
 	struct err err = {0};
 	struct signal_watch watch;
-	struct board_cfg cfg;
 	struct board *board;
 	enum board_end end;
 	sigset_t set;
 	int status;
 
-	if (machine_board_cfg(c, &cfg, &err) != 0)
-		return complain(&err);
-	cfg.engine = engine_choose(config_get(c, "engine"), &err);
-	if (cfg.engine == NULL)
+	cfg->engine = engine_choose(config_get(c, "engine"), &err);
+	if (cfg->engine == NULL)
 		return complain(&err);
 	signals_block(&set);
-	board = board_create(&cfg, &err);
+	board = board_create(cfg, &err);
 	if (board == NULL)
 		return complain(&err);
 	if (signal_watch_start(&watch, board, &set, &err) != 0) {
@@ -155,6 +153,20 @@ run_machine(const struct config *c)
 	status = end == BOARD_EXIT ? (int)board_exit_status(board) : (int)end;
 	signal_watch_stop(&watch);
 	board_destroy(board);
+	return status;
+}
+
+static int
+run_machine(const struct config *c)
+{
+	struct err err = {0};
+	struct board_cfg cfg;
+	int status;
+
+	if (machine_board_cfg(c, &cfg, &err) != 0)
+		return complain(&err);
+	status = run_board(c, &cfg);
+	machine_board_cfg_free(&cfg);
 	return status;
 }
 
@@ -210,7 +222,8 @@ main(int argc, char **argv)
 	struct config *c = config_create(&err);
 	int status;
 
-	if (c == NULL || options_parse(argc, argv, c, &action, &file, &err) != 0)
+	if (c == NULL || options_parse(argc, argv, c, &action, &file, &err) != 0 ||
+	    devices_expand(c, &err) != 0)
 		status = complain(&err);
 	else
 		status = act(c, action, file);
