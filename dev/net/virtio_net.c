@@ -642,6 +642,6 @@ net_create(const struct pci_model_env *env, struct err *err)
 const struct pci_model virtio_net_model = {
     .name = "virtio-net",
     .help = "network card: backend=user[,hostfwd=...]|tap|unix[,mac=ADDRESS][,mtu=N][,queues=N]",
-    .options = "name|backend|hostfwd|ifname|path|peer|mac|mtu|queues",
+    .options = "name|packed|backend|hostfwd|ifname|path|peer|mac|mtu|queues",
     .create = net_create,
 };

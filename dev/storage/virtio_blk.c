@@ -618,6 +618,6 @@ blk_create(const struct pci_model_env *env, struct err *err)
 const struct pci_model virtio_blk_model = {
     .name = "virtio-blk",
     .help = "disk: path=FILE[,ro][,nocache][,sync][,sectorsize=N[/N]][,ser=TEXT][,queues=N][,aio=threads]",
-    .options = "name|path|ro|nocache|sync|sectorsize|ser|queues|aio",
+    .options = "name|packed|path|ro|nocache|sync|sectorsize|ser|queues|aio",
     .create = blk_create,
 };

@@ -2,6 +2,7 @@
 #include "dev/virtio/own.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "dev/pci/model.h"
 #include "dev/pci/msi.h"
@@ -11,11 +12,13 @@
 struct virtio *
 virtio_create_owned(const struct pci_model_env *env, struct virtio_cfg *cfg, struct err *err)
 {
+	const char *packed = env->option(env->ctx, "packed");
 	struct virtio *v;
 	char part[24];
 	int ret;
 
 	cfg->msix = env->virtio_msix;
+	cfg->no_packed = packed != NULL && strcmp(packed, "false") == 0;
 	cfg->mem = env->mem;
 	cfg->loop = env->loop;
 	cfg->doorbell = env->doorbell;

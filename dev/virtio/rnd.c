@@ -110,6 +110,6 @@ rnd_create(const struct pci_model_env *env, struct err *err)
 const struct pci_model virtio_rnd_model = {
     .name = "virtio-rnd",
     .help = "random numbers of the host",
-    .options = "name",
+    .options = "name|packed",
     .create = rnd_create,
 };

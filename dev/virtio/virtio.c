@@ -304,6 +304,8 @@ virtio_create(const struct virtio_cfg *cfg, struct err *err)
 	snprintf(v->name, sizeof(v->name), "%s", cfg->name);
 	v->cfg.name = v->name;
 	v->device_features = cfg->features | COMMON_FEATURES;
+	if (cfg->no_packed)
+		v->device_features &= ~VIRTIO_F_RING_PACKED;
 	v->doorbell_gpa = UINT64_MAX;
 	if (cfg->config_len > 0)
 		memcpy(v->config_reset, cfg->config, cfg->config_len);

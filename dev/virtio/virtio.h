@@ -68,6 +68,7 @@ struct virtio_cfg {
 	void *dev;	   /* the model's */
 	const char *name;  /* for messages: "virtio-blk at 0:3:0" */
 	uint64_t features; /* of the model; the common ones are added */
+	bool no_packed;	   /* split queues only */
 	unsigned queues;
 	const uint16_t *queue_size; /* one a queue, a power of two up to VIRTQ_SIZE_MAX */
 	const void *config;	    /* device configuration as it starts, config_len bytes */
