@@ -153,6 +153,8 @@ const struct config_key config_schema[] = {
 	  .help = "the software engine translates; false: it interprets" },
 	{ .name = "soft.code_cache", .type = CONFIG_SIZE, .def = "134217728", .min = 4 * MIB, .max = 1 * GIB,
 	  .help = "memory for translated code" },
+	{ .name = "soft.verify", .type = CONFIG_BOOL, .def = "false",
+	  .help = "the interpreter repeats what translated code did, and a difference ends the VM; one virtual CPU, no device with DMA" },
 
 	{ .name = "log.level", .type = CONFIG_CHOICE, .def = "warn", .choices = "error|warn|info|debug", .running = true,
 	  .help = "what is logged; info adds what the guest does wrong" },
