@@ -17,6 +17,7 @@
 struct engine_ops;
 struct field_table;
 struct x86_state;
+struct pci_model;
 struct board;
 
 enum board_end {
@@ -38,6 +39,12 @@ struct board_module {
 	const char *path, *cmdline; /* the last may be NULL */
 };
 
+/* A function of a registered model (dev/pci/model.h). */
+struct board_pci {
+	unsigned bus, slot, fn;
+	const struct pci_model *model;
+};
+
 struct board_cfg {
 	const char *name; /* of the VM */
 	const struct engine_ops *engine;
@@ -54,8 +61,13 @@ struct board_cfg {
 	} com[4];
 	bool x2apic, hpet, mptable, strict_msr, pmu, vmware_backdoors, acpi_tables;
 	bool rtc_localtime;
-	bool pc_testdev, fwcfg;	  /* LPC devices */
-	uint32_t pci_testdev;	  /* bit n: a pci-testdev at 0:n:0 */
+	bool pc_testdev, fwcfg;	     /* LPC devices */
+	const struct board_pci *pci; /* in order of creation; the caller's, as long as the board */
+	size_t pcis;
+	/* The text of a key ("pci.0.3.0.path"), or NULL. Strings stay valid as long as the board. */
+	const char *(*option)(void *ctx, const char *key);
+	void *option_ctx;
+	bool virtio_msix;
 	const char *uuid;	  /* SMBIOS, or NULL: made from the name */
 	uint64_t soft_code_cache; /* bytes for translated code; 0: interpret */
 	struct engine_trace trace;

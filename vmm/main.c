@@ -21,6 +21,7 @@
 #include "vmm/config.h"
 #include "vmm/config/ucl.h"
 #include "vmm/control/control.h"
+#include "vmm/devices.h"
 #include "vmm/engines.h"
 #include "vmm/logging.h"
 #include "vmm/machine.h"
@@ -71,6 +72,8 @@ signals_block(sigset_t *set)
 	sigaddset(set, SIGHUP);
 	pthread_sigmask(SIG_BLOCK, set, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ,
+	       SIG_IGN); /* a disk image at the limit of file sizes: EFBIG is the guest's I/O error */
 }
 
 static int
@@ -138,32 +141,43 @@ run_board(struct board *board, struct control *ctl, const char *engine, const si
 }
 
 static int
-run_machine(struct config *c)
+make_board(struct config *c, struct board_cfg *cfg)
 {
 	struct err err = {0};
-	struct board_cfg cfg;
 	struct control *ctl;
 	struct board *board;
 	sigset_t set;
 	int status = EXIT_ERROR;
 
-	if (machine_board_cfg(c, &cfg, &err) != 0)
-		return complain(&err);
-	cfg.engine = engine_choose(config_get(c, "engine"), &err);
-	if (cfg.engine == NULL)
+	cfg->engine = engine_choose(config_get(c, "engine"), &err);
+	if (cfg->engine == NULL)
 		return complain(&err);
 	signals_block(&set);
 	/* Before the board, which opens what only one VM may have. */
 	ctl = control_create(c, &err);
 	if (err.code != 0)
 		return complain(&err);
-	board = board_create(&cfg, &err);
+	board = board_create(cfg, &err);
 	if (board != NULL)
-		status = run_board(board, ctl, cfg.engine->name, &set);
+		status = run_board(board, ctl, cfg->engine->name, &set);
 	else
 		complain(&err);
 	board_destroy(board);
 	control_destroy(ctl);
+	return status;
+}
+
+static int
+run_machine(struct config *c)
+{
+	struct err err = {0};
+	struct board_cfg cfg;
+	int status;
+
+	if (machine_board_cfg(c, &cfg, &err) != 0)
+		return complain(&err);
+	status = make_board(c, &cfg);
+	machine_board_cfg_free(&cfg);
 	return status;
 }
 
@@ -222,7 +236,8 @@ main(int argc, char **argv)
 	struct config *c = config_create(&err);
 	int status;
 
-	if (c == NULL || options_parse(argc, argv, c, &action, &file, &err) != 0)
+	if (c == NULL || options_parse(argc, argv, c, &action, &file, &err) != 0 ||
+	    devices_expand(c, &err) != 0)
 		status = complain(&err);
 	else
 		status = act(c, action, file);

@@ -31,8 +31,9 @@ struct console {
 	int kick_fd; /* eventfd: the peer has room */
 	struct ev_source *kick_source;
 
-	/* TCP: loop thread only. */
+	/* TCP and UNIX: loop thread only. */
 	int listen_fd, client_fd;
+	bool bound; /* UNIX: the name is ours to remove */
 	unsigned tcp_port;
 	bool client_half; /* sends nothing more */
 	struct ev_source *listen_source;
@@ -52,6 +53,7 @@ struct console {
 LH_MUST_CHECK int console_open_stdio(struct console *c, struct err *err);
 LH_MUST_CHECK int console_open_path(struct console *c, struct err *err);
 LH_MUST_CHECK int console_open_tcp(struct console *c, struct err *err);
+LH_MUST_CHECK int console_open_unix(struct console *c, struct err *err);
 void console_close_stdio(struct console *c);
 void console_close_tcp(struct console *c);
 LH_MUST_CHECK int console_tcp_start(struct console *c, struct err *err);

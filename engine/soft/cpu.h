@@ -107,6 +107,8 @@ struct soft_block {
 #define TLB_BITS   10
 #define TLB_SIZE   (1u << TLB_BITS)
 #define ITLB_SIZE  64u
+#define TLB_LIST   256u
+#define EXEC_PAGES 4096u
 #define SINGLES	   256u
 #define JC_SIZE	   4096u
 #define PAGE_MASK4 (~0xfffull)
@@ -131,6 +133,22 @@ struct soft_tlb {
 #define TLB_INDEX(la)	   ((unsigned)((la) >> 12) & (TLB_SIZE - 1))
 #define TLB_NOTAG(n)	   (0 - ((uint64_t)(((n) + 2u) & (TLB_SIZE - 1)) << 12))
 #define TLB_HIT(tag, last) ((tag) + (last) < 0x1000)
+
+/* The second level (walk.c). Generation 0 is nobody's. */
+#define TLB2_BITS 13
+#define TLB2_SIZE (1u << TLB2_BITS)
+struct soft_tlb2_entry {
+	uint64_t tag, gpa, last;
+	uint32_t gen;
+	bool user, write, nx;
+};
+struct soft_tlb2 {
+	uint32_t gen, gen_global, gen_last, floor; /* generations below floor are over */
+	unsigned pcid;
+	uint64_t huge; /* a bit a GiB modulo 64: has pieces of pages above 2 MiB */
+	uint32_t pcid_gen[4096];
+	struct soft_tlb2_entry e[TLB2_SIZE];
+};
 
 struct soft_itlb_entry {
 	uint64_t tag; /* linear page | (1 when user) */
@@ -196,6 +214,7 @@ struct soft_cpu {
 	uint64_t icount, branches; /* begun, by whole blocks; soft_uncount() takes back what was not */
 	uint32_t mode, jc_gen;
 	uint32_t jc_gen_local; /* counts flushes that kept global pages */
+	uint32_t wprotects;    /* counts soft_tlb_wprotect() */
 	uint8_t rmw_pending;   /* soft_rmw() gave a stand-in or a code page */
 	uint8_t ac_on;	       /* CR0.AM, EFLAGS.AC and CPL 3: accesses go the slow way */
 	uint8_t want_window, in_delivery;
@@ -220,7 +239,8 @@ struct soft_cpu {
 	struct jit_exit *jit_exit;
 	uint32_t jit_br; /* BR_*: the last indirect branch */
 	uint64_t jit_jc_mask;
-	uint64_t jit_group; /* R11 while C code runs */
+	uint64_t jit_r11;	 /* while C code runs */
+	uint64_t jit_addends[4]; /* of groups but the first, which has R11 (jit_group.c) */
 
 	_Alignas(64) struct x86_state st;  /* the parts not shadowed above */
 	_Alignas(64) uint8_t membuf[256];  /* operand of a stub or a stand-in for RMW */
@@ -274,7 +294,13 @@ struct soft_cpu {
 		    jit_step, jit_interp_made, jit_interp, jit_slow;
 	} ctr;
 	struct soft_tlb tlb[MMU_COUNT];
-	uint8_t tlb_used[MMU_COUNT];
+	/* Entries of pages that are not global, filled since they were emptied: TLB_LIST + 1, any may be in
+	 * use. */
+	uint16_t tlb_fills[MMU_COUNT], tlb_list[MMU_COUNT][TLB_LIST];
+	bool tlb_globals[MMU_COUNT]; /* there may be entries of global pages */
+	bool tlb_large[MMU_COUNT];   /* some belong to pages above 4 KiB */
+	struct soft_tlb2 tlb2;
+	uint64_t exec_pages[EXEC_PAGES / 64]; /* a bit a page modulo EXEC_PAGES: code was fetched there */
 	struct soft_itlb_entry itlb[ITLB_SIZE];
 	struct soft_jc_entry jc[JC_SIZE];
 
@@ -379,8 +405,16 @@ uint64_t soft_load_sys(struct soft_cpu *cpu, uint64_t la, unsigned size);
 void soft_store_sys(struct soft_cpu *cpu, uint64_t la, unsigned size, uint64_t val);
 /* Set bits in a byte of a descriptor table (accessed, busy), atomically. */
 void soft_or_sys(struct soft_cpu *cpu, uint64_t la, uint8_t set, uint8_t clear);
-void soft_tlb_flush(struct soft_cpu *cpu, bool global);
-void soft_tlb_flush_page(struct soft_cpu *cpu, uint64_t la);
+/* Forget translations (SDM vol. 3A 4.10.4): all; those of one process-context identifier; all but global
+ * ones; those of one page there and global ones. */
+void soft_tlb_flush(struct soft_cpu *cpu);
+void soft_tlb_flush_pcid(struct soft_cpu *cpu, unsigned pcid);
+void soft_tlb_flush_locals(struct soft_cpu *cpu);
+void soft_tlb_flush_page(struct soft_cpu *cpu, uint64_t la, unsigned pcid);
+/* CR3 was written. keep: what is known of pcid stays good. */
+void soft_tlb_switch(struct soft_cpu *cpu, unsigned pcid, bool keep);
+/* What accesses are allowed has changed (PKRU): ask again at each. */
+void soft_tlb_recheck(struct soft_cpu *cpu);
 #define TLB_ALL (~0ull)
 /* Drop write permission to the page at gpa, or to all (TLB_ALL), from the TLB. */
 void soft_tlb_wprotect(struct soft_cpu *cpu, uint64_t gpa);

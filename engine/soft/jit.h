@@ -41,7 +41,8 @@ enum {
 	JMODE_ONE = 1 << 13, /* units of one instruction, not chained: for tests */
 	/* variants of a unit, by how it is entered */
 	JMODE_EFLAGS = 1 << 16, /* the guest's flags are in EFLAGS, else in AX */
-	JMODE_VARIANT = JMODE_EFLAGS,
+	JMODE_SPLIT = 1 << 17,	/* every access checked by itself */
+	JMODE_VARIANT = JMODE_EFLAGS | JMODE_SPLIT,
 };
 
 struct jit_exit {	     /* a direct branch within the page */
@@ -107,12 +108,13 @@ void soft_vec_sync(struct soft_cpu *cpu);
 /* Called by generated code. */
 bool soft_jit_interp(struct soft_cpu *cpu, const struct soft_insn *i);
 bool soft_jit_slow(struct soft_cpu *cpu, uint64_t la, uint32_t what);
+bool soft_jit_group(struct soft_cpu *cpu, uint64_t la, uint32_t what);
 const struct soft_insn *op_jit_resume(struct soft_cpu *cpu, const struct soft_insn *i);
 /* A trap on this thread: one in translated code becomes JX_STEP there. False: not ours. */
 bool soft_jit_signal(void *ucontext, void *fault_addr);
 
-/* soft_jit_slow()'s `what`: bytes, write, guest page offset */
-enum { SLOW_WRITE = 1 << 8, SLOW_OFF_SHIFT = 16 };
+/* soft_jit_slow()'s and soft_jit_group()'s `what`: bytes, write, guest page offset */
+enum { SLOW_SIZE = 0x7fff, SLOW_WRITE = 1 << 15, SLOW_OFF_SHIFT = 16 };
 
 /* cpu->jit_br: which instruction made an indirect branch, for one whose target is not canonical */
 enum { BR_JMP = 0, BR_CALL = 1 << 16, BR_RET = 1 << 17, BR_NONE = 1 << 18 /* the page's end was reached */ };

@@ -220,34 +220,58 @@ emit_leave(struct emit *e, enum jit_reason reason)
 	emit_return(e);
 }
 
-/* Memory slow path: R10 = linear address, ECX = what. Gives RCX so that [R10 + RCX] may be used; R11 stays.
- */
+/* To a C function of the vCPU, a linear address and SLOW_*: from R10 and RCX. ZF: it said no. */
 static void
-emit_slow(struct emit *e)
+call_slow(struct emit *e, uintptr_t fn)
 {
 	save_gprs(e);
 	save_flags(e);
 	drop_rsp(e, 8); /* it stays where it lies: the C code has another stack */
 	to_c_stack(e);
-	em_gs_store(e, H_R11, CPU_OFF(jit_group));
+	em_gs_store(e, H_R11, CPU_OFF(jit_r11));
 	em_gs_load(e, H_RDI, CPU_OFF(self));
 	em_mov(e, 1, H_RSI, H_R10);
 	em_mov(e, 0, H_RDX, H_RCX);
-	call_c(e, (uintptr_t)soft_jit_slow);
+	call_c(e, fn);
 	em_8(e, 0x84); /* test al, al */
 	em_8(e, 0xc0);
-	uint8_t *bail = em_jcc(e, 4, e->p);
+}
+
+/* Back from there into the unit; no flags. */
+static void
+return_slow(struct emit *e)
+{
 	em_gs_load(e, H_RSP, CPU_OFF(jit_sp));
 	drop_rsp(e, (unsigned)-8);
 	load_flags(e);
 	load_gprs(e, false);
+}
+
+/* Memory slow path. Gives RCX so that [R10 + RCX] may be used; R11 stays. */
+static void
+emit_slow(struct emit *e)
+{
+	call_slow(e, (uintptr_t)soft_jit_slow);
+	uint8_t *bail = em_jcc(e, 4, e->p);
+	return_slow(e);
 	em_gs_load(e, H_R10, CPU_OFF(jit_la));
 	em_gs_load(e, H_RCX, CPU_OFF(jit_addend));
-	em_gs_load(e, H_R11, CPU_OFF(jit_group));
+	em_gs_load(e, H_R11, CPU_OFF(jit_r11));
 	em_8(e, 0xc3);
 	em_patch(bail, e->p);
 	em_mov_imm32(e, H_RAX, JX_STEP);
 	emit_return(e);
+}
+
+/* A group's slow path. Gives R10, what is to be added, or ZF: it cannot be. */
+static void
+emit_group(struct emit *e)
+{
+	call_slow(e, (uintptr_t)soft_jit_group);
+	return_slow(e);
+	em_gs_load(e, H_R10, CPU_OFF(jit_addend));
+	em_gs_load(e, H_R11, CPU_OFF(jit_r11));
+	em_8(e, 0xc3);
 }
 
 /* R11 = the instruction. end: it does not come back to the code behind. */
@@ -372,7 +396,7 @@ emit_vec_save(struct emit *e)
 static void
 emit_fpu_load(struct emit *e)
 {
-	em_gs_store(e, H_R11, CPU_OFF(jit_group));
+	em_gs_store(e, H_R11, CPU_OFF(jit_r11));
 	em_gs_load(e, H_R11, CPU_OFF(self));
 	em_mov(e, 1, H_RCX, H_RAX);
 	em_mov(e, 1, H_R10, H_RDX);
@@ -386,7 +410,7 @@ emit_fpu_load(struct emit *e)
 	em_mov(e, 1, H_RAX, H_RCX);
 	em_mov(e, 1, H_RDX, H_R10);
 	set_fpu_out(e, 0);
-	em_gs_load(e, H_R11, CPU_OFF(jit_group));
+	em_gs_load(e, H_R11, CPU_OFF(jit_r11));
 	em_8(e, 0xc3);
 }
 
@@ -408,6 +432,8 @@ jit_emit_common(struct jit *j)
 	emit_leave(&e, JX_STEP);
 	c->slow = begin(&e);
 	emit_slow(&e);
+	c->group = begin(&e);
+	emit_group(&e);
 	c->interp = begin(&e);
 	emit_interp(&e, false);
 	c->interp_end = begin(&e);

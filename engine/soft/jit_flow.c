@@ -63,14 +63,23 @@ branch_target(const struct jx *x)
 	return (int32_t)(x->off + x->z->length + (int32_t)x->op[0].imm.value.s);
 }
 
+bool
+jit_is_jcc(const ZydisDecodedInstruction *z)
+{
+	if (z->meta.category != ZYDIS_CATEGORY_COND_BR)
+		return false;
+	return z->opcode_map == ZYDIS_OPCODE_MAP_0F || (z->opcode & 0xf0) == 0x70;
+}
+
 static void
 emit_jcc(struct jx *x)
 {
-	int32_t target = branch_target(x);
+	bool follow = x->j->pre[x->n].follow;
+	int32_t target = follow ? (int32_t)(x->off + x->z->length) : branch_target(x);
 	jit_fl_host(x);
 	align_rel32(x, 2);
-	jit_ool(x, in_page(target) ? OOL_EXIT : OOL_FAR, em_jcc(&x->e, x->z->opcode & 15, x->e.p))->target =
-	    target;
+	jit_ool(x, in_page(target) ? OOL_EXIT : OOL_FAR, em_jcc(&x->e, (x->z->opcode & 15) ^ follow, x->e.p))
+	    ->target = target;
 }
 
 /* JRCXZ and JECXZ (loop false), LOOP: the count register has the address size. */
@@ -112,6 +121,7 @@ emit_push_return(struct jx *x)
 	struct emit *e = &x->e;
 	struct em_at at;
 	jit_at_sp(x, -(int)word(x), word(x), true, true, &at);
+	jit_fl_save(x);
 	load_linear(x, H_RCX, (int32_t)(x->off + x->z->length));
 	em_op_at(e, x->is64, 0x89, H_RCX, &at);
 	move_sp(x, -(int)word(x));
@@ -130,7 +140,10 @@ emit_landing(struct jx *x)
 	em_jcc(e, 5, x->j->c.lookup); /* jne, which close_landing() makes a jmp */
 	em_lea(e, 1, H_RCX, H_R10, EM_NONE, 0, -(int32_t)(x->off + x->z->length));
 	em_gs_store(e, H_RCX, CPU_OFF(jit_pagebase));
+	x->fl_ax = true;
+	x->fl_host = false;
 	x->fpu_known = false;
+	jit_group_none(x);
 }
 
 static void
@@ -209,6 +222,7 @@ emit_ret(struct jx *x)
 	unsigned pop = x->op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE ? (unsigned)x->op[0].imm.value.u : 0;
 	struct em_at at;
 	jit_at_sp(x, 0, word(x), false, false, &at);
+	jit_fl_save(x);
 	em_op_at(&x->e, x->is64, 0x8b, H_R10, &at);
 	move_sp(x, (int)(word(x) + pop));
 	em_gs_imm32(&x->e, CPU_OFF(jit_br), x->off | BR_RET);
@@ -353,7 +367,7 @@ emit_lea(struct jx *x)
 	unsigned g = soft_reg_offset(x->op[0].reg.value) / 8,
 		 h = jit_host[g] == EM_NONE ? H_R10 : jit_host[g];
 	unsigned w = x->z->operand_width == 64 && x->z->address_width == 64;
-	if (x->z->operand_width == 16 || x->z->address_width == 16 || !jit_emit_offset(x, &x->op[1], h, w))
+	if (x->z->operand_width == 16 || x->z->address_width == 16 || !jit_emit_offset(x, &x->op[1], 0, h, w))
 		return false;
 	if (jit_host[g] == EM_NONE)
 		em_gs_store(&x->e, h, GPR_OFF(g));
@@ -433,21 +447,23 @@ jit_stack_insn(struct jx *x)
 }
 
 /* ---- the cold part ---- */
+/* What leaves to a page offset until a unit is found there. `at`: the displacement that will lead to it. */
 static void
-emit_exit_stub(struct jx *x, const struct ool *o)
+emit_exit_stub(struct jx *x, uint8_t *at, int32_t target, uint32_t variant, bool backward)
 {
 	struct jit_exit *r = soft_code_alloc(x->cpu->vm->code, sizeof(*r));
 	if (r == NULL) {
 		x->failed = true;
 		return;
 	}
-	*r = (struct jit_exit){.rel32 = o->from,
+	*r = (struct jit_exit){.rel32 = at,
 			       .stub = x->e.p,
 			       .from = x->u,
-			       .target = o->target,
-			       .mode = (x->mode & ~JMODE_VARIANT) | (o->ax ? 0 : JMODE_EFLAGS),
-			       .backward = o->target <= (int32_t)o->off};
-	if (!o->ax)
+			       .target = target,
+			       .mode = (x->mode & ~JMODE_VARIANT) | variant,
+			       .backward = backward};
+	em_patch(at, x->e.p);
+	if (variant & JMODE_EFLAGS)
 		em_fl_save(&x->e);
 	em_mov_imm64(&x->e, H_R11, (uintptr_t)r);
 	em_jmp(&x->e, 0xe9, x->j->c.chain);
@@ -466,6 +482,25 @@ emit_slow(struct jx *x, const struct ool *o)
 	em_jmp(e, 0xe9, o->back);
 }
 
+/* Behind a group's check that missed, as emit_slow(). */
+static void
+emit_group(struct jx *x, const struct ool *o)
+{
+	struct emit *e = &x->e;
+	unsigned span = o->what & SLOW_SIZE;
+	em_gsi(e, 1, 0x2b, H_R10, H_RCX, jit_tag_off(x, o->what & SLOW_WRITE)); /* sub */
+	em_mov(e, 0, H_RCX, H_R10);
+	em_alu_imm(e, 0, 4, H_RCX, 0xfff);
+	em_alu_imm(e, 0, 7, H_RCX, 0x1000 - span);
+	uint8_t *two_pages = em_jcc(e, 7, e->p);
+	em_mov_imm32(e, H_RCX, o->what);
+	em_jmp(e, 0xe8, x->j->c.group);
+	em_jcc(e, 5, o->back);
+	em_patch(two_pages, e->p);
+	align_rel32(x, 1);
+	emit_exit_stub(x, em_jmp(e, 0xe9, e->p), (int32_t)o->off, JMODE_SPLIT, false);
+}
+
 void
 jit_emit_ool(struct jx *x)
 {
@@ -479,8 +514,12 @@ jit_emit_ool(struct jx *x)
 		case OOL_SLOW:
 			emit_slow(x, o);
 			break;
+		case OOL_GROUP:
+			emit_group(x, o);
+			break;
 		case OOL_EXIT:
-			emit_exit_stub(x, o);
+			emit_exit_stub(x, o->from, o->target, o->ax ? 0 : JMODE_EFLAGS,
+				       o->target <= (int32_t)o->off);
 			break;
 		case OOL_FAR:
 			load_linear(x, H_R10, o->target);

@@ -16,6 +16,7 @@ struct place {
 	bool high;			 /* AH..BH: no REX prefix may be there */
 	bool rcx_in, rcx_out;		 /* guest RCX is copied to host RCX, and back */
 	bool rax_in, rax_out;		 /* the same of RAX */
+	bool no_group;			 /* R11 is needed */
 	unsigned temps;			 /* scratch registers in use, a bit each */
 	unsigned nload, nstore;		 /* of guest registers without a host register */
 	uint8_t load[3][2], store[3][2]; /* {host, guest} */
@@ -25,9 +26,11 @@ struct place {
 static unsigned
 take_temp(struct place *p)
 {
-	static const uint8_t order[] = {H_R11, H_RCX, H_R10};
+	static const uint8_t order[] = {H_RCX, H_R10, H_R11};
 	for (unsigned n = 0; n < sizeof(order); n++) {
 		if (!(p->temps & 1u << order[n])) {
+			if (order[n] == H_R11)
+				p->no_group = true;
 			p->temps |= 1u << order[n];
 			return order[n];
 		}
@@ -429,7 +432,7 @@ note_x87(struct jx *x, const ZydisDecodedOperand *mem)
 	em_gs_load(e, H_RCX, CPU_OFF(jit_pagebase));
 	em_lea(e, x->is64, H_RCX, H_RCX, EM_NONE, 0, (int32_t)x->off);
 	em_gs_store(e, H_RCX, CPU_OFF(fximage) + 8);
-	if (mem != NULL && jit_emit_linear(x, mem))
+	if (mem != NULL && jit_emit_linear(x, mem, 0))
 		em_gs_store(e, H_R10, CPU_OFF(fximage) + 16);
 }
 
@@ -473,6 +476,8 @@ jit_generic(struct jx *x)
 	make_enc(x, &p, &c);
 	if (fpu)
 		fpu_ensure(x);
+	x->group[0].live &= !p.no_group;
+	x->no_group = p.no_group;
 	if (p.mem != NULL && !reach_operand(x, &p, &c))
 		return false;
 	ready_flags(x, &p, use, kind == KIND_TRAPS);

@@ -370,14 +370,26 @@ soft_jit_interp(struct soft_cpu *cpu, const struct soft_insn *i)
 bool
 soft_jit_slow(struct soft_cpu *cpu, uint64_t la, uint32_t what)
 {
-	unsigned size = what & 0xff;
+	uint32_t protected = cpu->wprotects;
 	cpu->ctr.jit_slow++;
-	if (soft_tlb_fill(cpu, la, size, what & SLOW_WRITE, &cpu->jit_addend)) {
+	if (soft_tlb_fill(cpu, la, what & SLOW_SIZE, what & SLOW_WRITE, &cpu->jit_addend) &&
+	    cpu->wprotects == protected) { /* else what a group may write has changed */
 		cpu->jit_la = la;
 		return true;
 	}
 	cpu->rip = cpu->jit_pagebase + (what >> SLOW_OFF_SHIFT);
 	return false;
+}
+
+/* Make a group's range accessible, by no more than the access that begins it does. False: it cannot be. */
+bool
+soft_jit_group(struct soft_cpu *cpu, uint64_t la, uint32_t what)
+{
+	uint32_t protected = cpu->wprotects;
+	cpu->ctr.jit_slow++;
+	if (!soft_tlb_fill(cpu, la, what & SLOW_SIZE, false, &cpu->jit_addend) || cpu->wprotects != protected)
+		return false;
+	return !(what & SLOW_WRITE) || TLB_HIT(cpu->dtlb->e[TLB_INDEX(la)].nw, la);
 }
 
 void
