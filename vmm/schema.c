@@ -166,6 +166,7 @@ const struct config_key config_schema[] = {
 	{ .name = "debug.trace_translated", .type = CONFIG_BOOL, .def = "false",
 	  .help = "each instruction by a translation of its own, where the translator has one" },
 	{ .name = "debug.stats", .type = CONFIG_BOOL, .def = "false", .help = "print counters when the VM ends" },
+	{ .name = "debug.reads", .type = CONFIG_PATH, .help = "names of the keys that were read, into this file when the VM has ended" },
 	{ .name = "config.dump", .type = CONFIG_BOOL, .def = "false", .help = "print the resolved tree and exit" },
 };
 /* clang-format on */
