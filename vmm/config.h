@@ -58,6 +58,9 @@ const char *config_section_nearest(const char *name, char room[static CONFIG_SEC
 /* For people: every key with type, default, range and help. */
 void config_schema_print(FILE *out);
 
+/* "integer", "path", ... */
+const char *config_type_name(enum config_type type);
+
 struct config;
 
 LH_MUST_CHECK struct config *config_create(struct err *err);

@@ -352,6 +352,12 @@ static const char *const type_names[] = {
     [CONFIG_PATH] = "path", [CONFIG_CHOICE] = "choice", [CONFIG_LIST] = "list", [CONFIG_UUID] = "uuid",
 };
 
+const char *
+config_type_name(enum config_type type)
+{
+	return type_names[type];
+}
+
 void
 config_schema_print(FILE *out)
 {
