@@ -70,7 +70,8 @@ signals_block(sigset_t *set)
 	sigaddset(set, SIGHUP);
 	pthread_sigmask(SIG_BLOCK, set, NULL);
 	signal(SIGPIPE, SIG_IGN);
-	signal(SIGXFSZ, SIG_IGN); /* a disk image at the limit of file sizes: EFBIG is the guest's I/O error */
+	signal(SIGXFSZ,
+	       SIG_IGN); /* a disk image at the limit of file sizes: EFBIG is the guest's I/O error */
 }
 
 static int

@@ -8,7 +8,7 @@
 #include "base/util.h"
 #include "vmm/config.h"
 
-#define PCI_DEVICES "hostbridge|lpc|pci-testdev|virtio-blk|virtio-net|virtio-console|virtio-rnd"
+#define PCI_DEVICES "hostbridge|lpc|pci-bridge|pci-testdev|virtio-blk|virtio-net|virtio-console|virtio-rnd"
 
 /* What a disk has, and a network card, under whatever name. */
 #define DISK_KEYS(p)                                                                           \
@@ -118,6 +118,7 @@ const struct config_key config_schema[] = {
 	  .help = "the VM goes with its process" },
 
 	{ .name = "pci.*.*.*.device", .type = CONFIG_CHOICE, .choices = PCI_DEVICES, .help = "device at bus.slot.function" },
+	{ .name = "pci.*.*.*.bus", .type = CONFIG_INT, .min = 1, .max = 255, .help = "bridge: number of the bus behind it" },
 	{ .name = "pci.*.*.*.packed", .type = CONFIG_BOOL, .help = "virtio: offer packed queues; default: true" },
 	{ .name = "pci.*.*.*.name", .type = CONFIG_STRING, .help = "what the device is called: its section's name" },
 	DISK_KEYS("pci.*.*.*."),

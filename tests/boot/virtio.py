@@ -221,7 +221,8 @@ def everything(lab, name, cpus, extra, split):
     work = f"disk,readonly_disk,full_disk,shrunk_disk,random,network:{server.server_port},port,rebind"
     options = ["-s", f"3,virtio-blk,{image},ser=SERIAL-0,queues={queues}{suffix}",
                "-s", f"4,virtio-blk,{ro},ro{suffix}", "-s", f"5,virtio-blk,{lab.path('small')}/full.raw{suffix}",
-               "-s", f"6,virtio-blk,{shrink},aio=threads{suffix}", "-s", "7,virtio-rnd",
+               "-s", f"6,virtio-blk,{shrink},aio=threads{suffix}", "-s", "10,pci-bridge,bus=1",
+               "-s", "1:3:0,virtio-rnd",
                "-s", f"8,virtio-net,user,hostfwd={forward},queues={queues}{suffix}",
                "-s", f"9,virtio-console,org.lhyve.test={sock}", *extra]
     argv = in_small_tmpfs(lab, lab.command(work, options, cpus), 6, 4)
