@@ -619,13 +619,28 @@ board_power_cycle_devices(struct board *b, struct err *err)
 	return assign_addresses(b, err);
 }
 
-int
-board_start_devices(struct board *b, struct err *err)
+void
+board_wake_devices(struct board *b)
 {
 	for (size_t i = 0; i < b->devices; i++) {
 		if (b->device[i].ops->start != NULL)
 			b->device[i].ops->start(b->device[i].dev);
 	}
+}
+
+void
+board_halt_devices(struct board *b)
+{
+	for (size_t i = b->devices; i > 0; i--) {
+		if (b->device[i - 1].ops->stop != NULL)
+			b->device[i - 1].ops->stop(b->device[i - 1].dev);
+	}
+}
+
+int
+board_start_devices(struct board *b, struct err *err)
+{
+	board_wake_devices(b);
 	for (unsigned i = 0; i < MACHINE_COMS; i++) {
 		const struct console_peer peer = {wire_uart_rx, wire_uart_tx_ready, wire_uart_line,
 						  b->uart[i]};
@@ -647,10 +662,8 @@ board_stop_devices(struct board *b)
 		if (b->console[i] != NULL)
 			console_stop(b->console[i]);
 	}
-	for (size_t i = b->devices; i > 0; i--) {
-		if (b->device[i - 1].ops->stop != NULL)
-			b->device[i - 1].ops->stop(b->device[i - 1].dev);
-	}
+	if (!b->paused) /* else it is done */
+		board_halt_devices(b);
 }
 
 void

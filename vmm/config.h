@@ -38,6 +38,7 @@ struct config_key {
 			      * that says so. NULL: all. "": none, the feature is not there yet */
 	const char *help;    /* one line */
 	const char *alias;   /* bhyve_config(5)'s flat name where it differs, or NULL */
+	bool running;	     /* may change while the VM runs (vmm/control/running.h does it) */
 };
 
 extern const struct config_key config_schema[];

@@ -20,8 +20,10 @@
 #include "board/board.h"
 #include "vmm/config.h"
 #include "vmm/config/ucl.h"
+#include "vmm/control/control.h"
 #include "vmm/devices.h"
 #include "vmm/engines.h"
+#include "vmm/logging.h"
 #include "vmm/machine.h"
 #include "vmm/options.h"
 #include "vmm/version.h"
@@ -119,47 +121,54 @@ complain(const struct err *err)
 	return EXIT_ERROR;
 }
 
-static void
-set_log_level(const struct config *c)
-{
-	static const char *const names[] = {
-	    [LOG_ERROR] = "error", [LOG_WARN] = "warn", [LOG_INFO] = "info", [LOG_DEBUG] = "debug"};
-
-	for (unsigned i = 0; i < ARRAY_LEN(names); i++)
-		if (strcmp(names[i], config_get(c, "log.level")) == 0)
-			log_init(STDERR_FILENO, (enum log_level)i);
-}
-
+/* The board until the guest ends, with signals and control socket. */
 static int
-run_board(const struct config *c, struct board_cfg *cfg)
+run_board(struct board *board, struct control *ctl, const char *engine, const sigset_t *set)
 {
 	struct err err = {0};
 	struct signal_watch watch;
+	enum board_end end = BOARD_ERROR;
+
+	if (signal_watch_start(&watch, board, set, &err) != 0)
+		return complain(&err);
+	if (control_start(ctl, board, engine, &err) != 0)
+		complain(&err);
+	else
+		end = board_run(board);
+	control_stop(ctl);
+	signal_watch_stop(&watch);
+	return end == BOARD_EXIT ? (int)board_exit_status(board) : (int)end;
+}
+
+static int
+run_with(struct config *c, struct board_cfg *cfg)
+{
+	struct err err = {0};
+	struct control *ctl;
 	struct board *board;
-	enum board_end end;
 	sigset_t set;
-	int status;
+	int status = EXIT_ERROR;
 
 	cfg->engine = engine_choose(config_get(c, "engine"), &err);
 	if (cfg->engine == NULL)
 		return complain(&err);
 	signals_block(&set);
+	/* Before the board, which opens what only one VM may have. */
+	ctl = control_create(c, &err);
+	if (err.code != 0)
+		return complain(&err);
 	board = board_create(cfg, &err);
-	if (board == NULL)
-		return complain(&err);
-	if (signal_watch_start(&watch, board, &set, &err) != 0) {
-		board_destroy(board);
-		return complain(&err);
-	}
-	end = board_run(board);
-	status = end == BOARD_EXIT ? (int)board_exit_status(board) : (int)end;
-	signal_watch_stop(&watch);
+	if (board != NULL)
+		status = run_board(board, ctl, cfg->engine->name, &set);
+	else
+		complain(&err);
 	board_destroy(board);
+	control_destroy(ctl);
 	return status;
 }
 
 static int
-run_machine(const struct config *c)
+run_machine(struct config *c)
 {
 	struct err err = {0};
 	struct board_cfg cfg;
@@ -167,7 +176,7 @@ run_machine(const struct config *c)
 
 	if (machine_board_cfg(c, &cfg, &err) != 0)
 		return complain(&err);
-	status = run_board(c, &cfg);
+	status = run_with(c, &cfg);
 	machine_board_cfg_free(&cfg);
 	return status;
 }
@@ -187,8 +196,10 @@ print_ucl(const char *file)
 }
 
 static int
-act(const struct config *c, enum options_action action, const char *file)
+act(struct config *c, enum options_action action, const char *file)
 {
+	struct err err = {0};
+
 	switch (action) {
 	case OPTIONS_HELP:
 		options_print_usage(stdout);
@@ -211,7 +222,8 @@ act(const struct config *c, enum options_action action, const char *file)
 		config_dump(c, stdout);
 		return 0;
 	}
-	set_log_level(c);
+	if (logging_init(c, &err) != 0)
+		return complain(&err);
 	return run_machine(c);
 }
 

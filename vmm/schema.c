@@ -147,15 +147,18 @@ const struct config_key config_schema[] = {
 	{ .name = "restore", .type = CONFIG_PATH, .only = "", .help = "snapshot to restore" },
 	{ .name = "time.on_restore", .type = CONFIG_CHOICE, .def = "advance", .choices = "advance|freeze", .only = "",
 	  .help = "guest time after a restore" },
-	{ .name = "control.socket", .type = CONFIG_PATH, .only = "", .help = "control socket" },
+	{ .name = "control.socket", .type = CONFIG_PATH,
+	  .help = "path of the control socket, or none; default: NAME.sock in $XDG_RUNTIME_DIR/lhyve or /run/lhyve" },
 
 	{ .name = "soft.translate", .type = CONFIG_BOOL, .def = "true",
 	  .help = "the software engine translates; false: it interprets" },
 	{ .name = "soft.code_cache", .type = CONFIG_SIZE, .def = "134217728", .min = 4 * MIB, .max = 1 * GIB,
 	  .help = "memory for translated code" },
 
-	{ .name = "log.level", .type = CONFIG_CHOICE, .def = "warn", .choices = "error|warn|info|debug",
-	  .help = "what is logged on standard error; info adds what the guest does wrong" },
+	{ .name = "log.level", .type = CONFIG_CHOICE, .def = "warn", .choices = "error|warn|info|debug", .running = true,
+	  .help = "what is logged; info adds what the guest does wrong" },
+	{ .name = "log.path", .type = CONFIG_PATH, .help = "file that log lines are added to; default: standard error" },
+	{ .name = "log.json", .type = CONFIG_BOOL, .def = "false", .help = "each log line is a JSON object: time, level, message" },
 	{ .name = "debug.trace", .type = CONFIG_PATH, .help = "a record an instruction of one virtual CPU into this file" },
 	{ .name = "debug.trace_format", .type = CONFIG_CHOICE, .def = "text", .choices = "text|binary", .help = "lines, or a compact form" },
 	{ .name = "debug.trace_vcpu", .type = CONFIG_INT, .def = "0", .max = 1023, .help = "the virtual CPU that is traced" },
@@ -371,6 +374,8 @@ config_schema_print(FILE *out)
 			fprintf(out, "    also: %s\n", k->alias);
 		if (k->only != NULL)
 			fprintf(out, "    this version: %s\n", *k->only == '\0' ? "not there yet" : k->only);
+		if (k->running)
+			fprintf(out, "    while running: may change\n");
 		fprintf(out, "    %s\n", k->help);
 	}
 }

@@ -7,18 +7,9 @@
 #include <sys/types.h>
 
 #include "dev/console/console.h"
+#include "dev/console/terminal.h"
 
 enum { CONSOLE_IN_BYTES = 4096, CONSOLE_OUT_BYTES = 1 << 20 };
-
-/* `~.` and `~~` after a newline, as cu(1) and ssh(1) have them. */
-struct escape {
-	bool after_newline, tilde;
-};
-void escape_init(struct escape *e);
-/* Feed one byte: up to two bytes for the guest into out. Returns how many, or -1 for `~.`. */
-int escape_feed(struct escape *e, uint8_t byte, uint8_t out[2]);
-/* Input ended: what was held back. */
-int escape_end(struct escape *e, uint8_t out[2]);
 
 struct console {
 	struct console_cfg cfg;
@@ -75,9 +66,5 @@ void console_in_end(struct console *c);
 void console_tcp_input_ended(struct console *c);
 /* Send output to fd (-1: nowhere); the writer has let go of the old one on return. */
 void console_out_set(struct console *c, int fd);
-
-/* Raw mode, remembered for console_tty_restore(). */
-LH_MUST_CHECK int tty_raw_enter(int fd, struct err *err);
-void tty_raw_leave(int fd);
 
 #endif
