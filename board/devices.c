@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "base/evloop.h"
@@ -24,6 +25,7 @@
 #include "dev/chipset/rtc.h"
 #include "dev/chipset/uart16550.h"
 #include "dev/console/console.h"
+#include "dev/net/netdev.h"
 #include "dev/pci/model.h"
 #include "dev/pci/pci.h"
 #include "dev/pci/q35.h"
@@ -557,6 +559,20 @@ make_functions(struct board *b, struct err *err)
 	for (size_t i = 0; i < b->cfg.pcis && ret == 0; i++)
 		ret = make_function(b, &b->cfg.pci[i], err);
 	return ret;
+}
+
+void
+board_set_link(struct board *b, const char *slot, bool up)
+{
+	size_t len = strlen(slot);
+
+	for (size_t i = 0; i < b->devices; i++) {
+		const struct device *d = &b->device[i];
+
+		if (d->ops == &virtio_net_device_ops && strncmp(d->name, slot, len) == 0 &&
+		    d->name[len] == '.')
+			virtio_net_set_link(d->dev, up);
+	}
 }
 
 static int

@@ -43,7 +43,7 @@ struct board {
 	struct lpc *lpc;
 	struct pci_root *pci;
 	struct pci_bus *pci_bus[256]; /* by number; NULL: no bridge leads there */
-	struct hpet *hpet; /* NULL: none */
+	struct hpet *hpet;	      /* NULL: none */
 	struct acpipm *acpipm;
 	struct resetctl *resetctl;
 	struct {

@@ -620,6 +620,7 @@ net_create(const struct pci_model_env *env, struct err *err)
 	struct netdev *n = calloc(1, sizeof(*n));
 	const struct net_peer peer = {on_rx, on_tx_ready, n};
 	unsigned mtu = choose_mtu(env);
+	const char *link;
 
 	if (n == NULL) {
 		err_set(err, ENOMEM, "%s: no memory", env->where);
@@ -637,12 +638,14 @@ net_create(const struct pci_model_env *env, struct err *err)
 	}
 	if (env->own(env->ctx, &virtio_net_device_ops, n, "net", err) != 0)
 		return NULL;
+	link = env->option(env->ctx, "link");
+	virtio_net_set_link(n, link == NULL || strcmp(link, "true") == 0);
 	return virtio_func(n->v);
 }
 
 const struct pci_model virtio_net_model = {
     .name = "virtio-net",
     .help = "network card: backend=user[,hostfwd=...]|tap|unix[,mac=ADDRESS][,mtu=N][,queues=N]",
-    .options = "name|packed|backend|hostfwd|ifname|path|peer|mac|mtu|queues",
+    .options = "name|packed|link|backend|hostfwd|ifname|path|peer|mac|mtu|queues",
     .create = net_create,
 };

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-2-Clause
 """A Debian on a disk image (examples/debian): systemd, login, ssh, transfers, fio, a power cut, fsck, a second boot."""
+import concurrent.futures
 import hashlib
 import os
 import re
@@ -10,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 
 import pexpect
 
@@ -43,8 +45,9 @@ class Machine:
         self.image = os.path.join(tmp, "root.raw")
         self.pidfile = None
         engine = os.environ.get("LHYVE_ENGINE", "soft")
+        self.name = f"debian-{os.getpid()}"
         argv = ["-k", os.path.join(folder, "debian.conf"), "-o", f"engine={engine}", "-o", f"disk.root.path={self.image}",
-                "-o", f"net.lan.hostfwd=tcp:127.0.0.1:{self.port}-:22", *options]
+                "-o", f"net.lan.hostfwd=tcp:127.0.0.1:{self.port}-:22", *options, self.name]
         self.p = pexpect.spawn(vmm.LHYVE, argv, timeout=GUARD, encoding="utf-8", codec_errors="replace",
                                dimensions=(24, 200))
 
@@ -62,6 +65,11 @@ class Machine:
         r = subprocess.run(argv, capture_output=True, timeout=GUARD, **kwargs)
         assert not check or r.returncode == 0, f"{command}: {r.returncode}\n{r.stdout[-1000:]}\n{r.stderr[-1000:]}"
         return r
+
+    def ctl(self, *words):
+        program = os.path.join(os.path.dirname(vmm.LHYVE), "lhyvectl")
+        r = subprocess.run([program, words[0], self.name, *words[1:]], capture_output=True, text=True, timeout=GUARD)
+        assert r.returncode == 0, r.stderr
 
     def text(self, command):
         return self.ssh(command).stdout.decode(errors="replace").strip()
@@ -133,6 +141,32 @@ def fio(m):
           "--verify=crc32c --do_verify=1 --verify_fatal=1 --randrepeat=0 --output=/root/fio.log; grep -q 'err= 0' /root/fio.log")
 
 
+def under_load(m, load, fn, rounds):
+    """fn(round) again and again while `load` runs in the guest."""
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        running = pool.submit(m.ssh, load)
+        for n in range(rounds):
+            time.sleep(0.3)
+            fn(n)
+        return running.result()
+
+
+def paused(m):
+    """Pause and resume while a disk is verified: nothing in flight is lost."""
+    under_load(m, "fio --name=p --directory=/root --size=32M --bs=4k --rw=randrw --ioengine=libaio --iodepth=16 --direct=1 "
+               "--verify=crc32c --verify_fatal=1 --runtime=8 --time_based", lambda n: (m.ctl("pause"), m.ctl("resume")), 12)
+
+
+def flaps(m):
+    """The cable out and in while a file comes: TCP carries it over."""
+    slot = next(w.split(":")[1].split(".")[0] for w in m.text("lspci").split() if w.startswith("00:02"))
+    key = f"pci.0.{int(slot, 16)}.0.link"
+    under_load(m, "head -c 300M /dev/zero | md5sum >/dev/null; sleep 3", lambda n: m.ctl("config", f"{key}={'true' if n % 2 else 'false'}"), 8)
+    assert m.text("cat /sys/class/net/e*/carrier") == "1"
+    changes = m.text("cat /sys/class/net/e*/carrier_changes")
+    assert int(changes) >= 8, changes
+
+
 def power_cut(m):
     """What was flushed is there after kill -9; what fsck finds is a journal to replay, no more."""
     data = os.urandom(8 << 20)
@@ -177,7 +211,8 @@ def main():
         t.check("it boots to a login, and ssh gets in", True)
         for name, fn in (("its system runs", system_runs), ("lspci -vv", lspci), ("256 MiB in and out", transfers),
                          ("apt-get install", packages), ("iperf3", iperf), ("unbound and bound again", rebind),
-                         ("fio verifies", fio), ("a power cut", power_cut)):
+                         ("fio verifies", fio),
+                         ("paused and resumed under load", paused), ("link flaps under load", flaps), ("a power cut", power_cut)):
             t.case(name, fn, m)
         survives(folder, tmp, t)
     t.done()
