@@ -561,6 +561,8 @@ func_post_load(void *dev, struct err *err)
 	pthread_mutex_lock(&r->cfg_lock);
 	pci_func_sync(f);
 	refresh(f);
+	if (f->msi.cap != 0)
+		pci_msi_refresh(f);
 	if (f->ops != NULL && f->ops->cfg_written != NULL)
 		f->ops->cfg_written(f->dev, 0, PCI_CFG_BYTES);
 	pthread_mutex_unlock(&r->cfg_lock);
