@@ -141,7 +141,7 @@ run_board(struct board *board, struct control *ctl, const char *engine, const si
 }
 
 static int
-run_with(struct config *c, struct board_cfg *cfg)
+make_board(struct config *c, struct board_cfg *cfg)
 {
 	struct err err = {0};
 	struct control *ctl;
@@ -176,7 +176,7 @@ run_machine(struct config *c)
 
 	if (machine_board_cfg(c, &cfg, &err) != 0)
 		return complain(&err);
-	status = run_with(c, &cfg);
+	status = make_board(c, &cfg);
 	machine_board_cfg_free(&cfg);
 	return status;
 }

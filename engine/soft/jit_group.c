@@ -115,6 +115,8 @@ moves_by_constant(const struct jx_insn *p, unsigned *from, int64_t *by)
 	if (p->z.operand_count_visible == 0 || d->type != ZYDIS_OPERAND_TYPE_REGISTER || d->size != 64)
 		return false;
 	*from = gpr_of(d->reg.value);
+	if (*from >= 16)
+		return false; /* MOV to a control register */
 	switch (p->z.mnemonic) {
 	case ZYDIS_MNEMONIC_ADD:
 	case ZYDIS_MNEMONIC_SUB:
