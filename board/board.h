@@ -16,8 +16,8 @@
 
 struct engine_ops;
 struct field_table;
-struct x86_state;
 struct pci_model;
+struct x86_state;
 struct board;
 
 enum board_end {
@@ -86,6 +86,8 @@ void board_power_button(struct board *b);		 /* ACPI power button; async-signal-u
 void board_end_now(struct board *b, enum board_end end); /* board_run() returns soon with this */
 unsigned board_exit_status(struct board *b);		 /* after board_run() gave BOARD_EXIT: 0..255 */
 void board_nmi(struct board *b, unsigned cpu);
+/* Put the cable of the network card in a slot ("pci.0.3.0") in, or pull it out; nothing for other slots. */
+void board_set_link(struct board *b, const char *slot, bool up);
 
 /*
  * ---- a running board, seen from outside (board/pause.c) ----
