@@ -35,6 +35,12 @@ log_init(int fd, enum log_level max)
 	atomic_store(&log_max, (int)max);
 }
 
+bool
+log_wanted(enum log_level level)
+{
+	return (int)level <= atomic_load(&log_max);
+}
+
 static void
 log_line(enum log_level level, const char *fmt, va_list ap)
 {

@@ -72,10 +72,18 @@ struct engine_trace {
 	uint64_t start, count; /* instructions left out first; at most so many then, 0: all */
 };
 
+/* Where the interrupt controllers are. */
+enum engine_apic {
+	ENGINE_APIC_USER,   /* all in lhyve: the board's */
+	ENGINE_APIC_SPLIT,  /* local APICs in the engine; I/O APIC, PICs and PIT are the board's */
+	ENGINE_APIC_KERNEL, /* I/O APIC and PICs in the engine as well */
+};
+
 struct engine_vm_cfg {
 	struct gpmap *mem;
 	struct vm_clock *clock;
 	unsigned maxcpus;
+	enum engine_apic apic;
 	bool strict_msr; /* unknown MSR: #GP; else reads 0, writes dropped */
 	bool pmu;	 /* performance counters count */
 	bool vmware_backdoors;
@@ -85,6 +93,9 @@ struct engine_vm_cfg {
 
 struct engine_ops {
 	const char *name; /* "soft", "kvm" */
+	/* Can VMs be made at all? NULL: always. */
+	int (*usable)(struct err *err);
+	/* Does all of it work, as far as can be told by running a few guest instructions? 0, or -errno. */
 	int (*probe)(struct err *err);
 	struct engine_vm *(*vm_create)(const struct engine_vm_cfg *cfg, struct err *err);
 	void (*vm_destroy)(struct engine_vm *vm);
@@ -110,6 +121,6 @@ struct engine_ops {
 		      void *arg);
 };
 
-extern const struct engine_ops engine_soft;
+extern const struct engine_ops engine_soft, engine_kvm;
 
 #endif

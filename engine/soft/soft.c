@@ -458,6 +458,13 @@ soft_vcpu_step_translated(struct engine_vcpu *v, uint64_t max_insns, struct vm_e
 	return r;
 }
 
+bool
+soft_vcpu_open(const struct engine_vcpu *v)
+{
+	const struct soft_cpu *cpu = (const struct soft_cpu *)(const void *)v;
+	return cpu->exit_open || cpu->iolog_n != 0 || cpu->in_delivery;
+}
+
 /* ---- engine_ops ---- */
 static int
 soft_probe_engine(struct err *err)
@@ -672,6 +679,8 @@ soft_get_state(struct engine_vcpu *v, unsigned mask, struct x86_state *s)
 	c->rflags = soft_rflags(cpu);
 	c->shadow = cpu->shadow;
 	c->activity = cpu->halted ? ACT_HALTED : ACT_RUNNING;
+	c->intr_pending = cpu->intr_pending;
+	c->intr_vector = cpu->intr_pending ? cpu->intr_vector : 0;
 	memcpy(c->xs.fx, cpu->fximage, sizeof(c->xs.fx));
 	x86_state_copy(s, c, mask);
 }
@@ -711,7 +720,8 @@ soft_set_state(struct engine_vcpu *v, unsigned mask, const struct x86_state *s, 
 	memcpy(cpu->fximage, c->xs.fx, sizeof(c->xs.fx));
 	put_le32(cpu->fximage + 24, 0x1f80);
 	if (mask & X86_STATE_EVENT) {
-		cpu->intr_pending = false;
+		cpu->intr_pending = c->intr_pending;
+		cpu->intr_vector = c->intr_vector;
 		cpu->in_delivery = 0;
 		cpu->exit_open = false;
 		soft_iolog_clear(cpu);
