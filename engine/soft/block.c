@@ -524,6 +524,8 @@ single_at(struct soft_cpu *cpu, uint64_t rip)
 	}
 	s->len = 0;
 	decode_single(cpu, rip, &s->b);
+	if (s->b.insn[0].fn == op_ud) /* what it is not depends on bytes beyond its length: not kept */
+		return &s->b;
 	s->la = la;
 	s->len = s->b.insn[0].len;
 	fetch_bytes(cpu, la, s->bytes, (la & 0xfff) + s->len > 0x1000);

@@ -107,6 +107,8 @@ struct soft_block {
 #define TLB_BITS   10
 #define TLB_SIZE   (1u << TLB_BITS)
 #define ITLB_SIZE  64u
+#define TLB_LIST   256u
+#define EXEC_PAGES 4096u
 #define SINGLES	   256u
 #define JC_SIZE	   4096u
 #define PAGE_MASK4 (~0xfffull)
@@ -119,14 +121,34 @@ enum { MMU_USER, MMU_KERNEL, MMU_KERNEL_AC, MMU_COUNT };
  * below 4096 exactly when the access lies in that page. An empty entry holds the tag of a page with another
  * n.
  */
-struct soft_tlb {
-	uint64_t nr[TLB_SIZE], nw[TLB_SIZE];
-	uintptr_t add[TLB_SIZE]; /* host pointer = linear address + add */
-	uint64_t gpa[TLB_SIZE];	 /* of the page */
+struct soft_tlb_entry {
+	uint64_t nr, nw;
+	uint8_t *page; /* host pointer to the page's first byte */
+	uint64_t gpa;  /* of the page, and TLB_* bits */
 };
+struct soft_tlb {
+	_Alignas(64) struct soft_tlb_entry e[TLB_SIZE];
+};
+#define TLB_ENTRY_SHIFT	   5
 #define TLB_INDEX(la)	   ((unsigned)((la) >> 12) & (TLB_SIZE - 1))
 #define TLB_NOTAG(n)	   (0 - ((uint64_t)(((n) + 2u) & (TLB_SIZE - 1)) << 12))
 #define TLB_HIT(tag, last) ((tag) + (last) < 0x1000)
+
+/* The second level (walk.c). Generation 0 is nobody's. */
+#define TLB2_BITS 13
+#define TLB2_SIZE (1u << TLB2_BITS)
+struct soft_tlb2_entry {
+	uint64_t tag, gpa, last;
+	uint32_t gen;
+	bool user, write, nx;
+};
+struct soft_tlb2 {
+	uint32_t gen, gen_global, gen_last, floor; /* generations below floor are over */
+	unsigned pcid;
+	uint64_t huge; /* a bit a GiB modulo 64: has pieces of pages above 2 MiB */
+	uint32_t pcid_gen[4096];
+	struct soft_tlb2_entry e[TLB2_SIZE];
+};
 
 struct soft_itlb_entry {
 	uint64_t tag; /* linear page | (1 when user) */
@@ -170,11 +192,11 @@ enum soft_exc_kind { EXCK_FAULT, EXCK_TRAP, EXCK_INT, EXCK_INT3, EXCK_EXT, EXCK_
 #define JIT_JC_INDEX(rip) ((unsigned)((rip) >> 1 & 0x7f) | ((unsigned)((rip) >> 12 & 0x1f) << 7))
 #define JIT_JC_USED	  512u /* entries that are remembered as in use, to be emptied one by one */
 struct jit_jc {
-	uint64_t neg; /* negated address; JIT_JC_NONE: empty */
+	uint64_t rip; /* JIT_JC_NONE: empty */
 	struct jit_unit *unit;
 	uint64_t pagebase, pad;
 };
-#define JIT_JC_NONE	0x5555555555555555ull /* the negative of no canonical address */
+#define JIT_JC_NONE	0x5555555555555555ull /* no canonical address */
 #define JIT_STACK_BYTES (64 * KIB)
 
 struct soft_cpu {
@@ -192,6 +214,7 @@ struct soft_cpu {
 	uint64_t icount, branches; /* begun, by whole blocks; soft_uncount() takes back what was not */
 	uint32_t mode, jc_gen;
 	uint32_t jc_gen_local; /* counts flushes that kept global pages */
+	uint32_t wprotects;    /* counts soft_tlb_wprotect() */
 	uint8_t rmw_pending;   /* soft_rmw() gave a stand-in or a code page */
 	uint8_t ac_on;	       /* CR0.AM, EFLAGS.AC and CPL 3: accesses go the slow way */
 	uint8_t want_window, in_delivery;
@@ -215,7 +238,8 @@ struct soft_cpu {
 	uintptr_t jit_addend;
 	struct jit_exit *jit_exit;
 	uint32_t jit_br; /* BR_*: the last indirect branch */
-	uint64_t jit_tlb_mask, jit_page_mask, jit_jc_mask, jit_sign_mask[2];
+	uint64_t jit_jc_mask;
+	uint64_t jit_group; /* R11 while C code runs */
 
 	_Alignas(64) struct x86_state st;  /* the parts not shadowed above */
 	_Alignas(64) uint8_t membuf[256];  /* operand of a stub or a stand-in for RMW */
@@ -269,7 +293,13 @@ struct soft_cpu {
 		    jit_step, jit_interp_made, jit_interp, jit_slow;
 	} ctr;
 	struct soft_tlb tlb[MMU_COUNT];
-	uint8_t tlb_used[MMU_COUNT];
+	/* Entries of pages that are not global, filled since they were emptied: TLB_LIST + 1, any may be in
+	 * use. */
+	uint16_t tlb_fills[MMU_COUNT], tlb_list[MMU_COUNT][TLB_LIST];
+	bool tlb_globals[MMU_COUNT]; /* there may be entries of global pages */
+	bool tlb_large[MMU_COUNT];   /* some belong to pages above 4 KiB */
+	struct soft_tlb2 tlb2;
+	uint64_t exec_pages[EXEC_PAGES / 64]; /* a bit a page modulo EXEC_PAGES: code was fetched there */
 	struct soft_itlb_entry itlb[ITLB_SIZE];
 	struct soft_jc_entry jc[JC_SIZE];
 
@@ -374,8 +404,16 @@ uint64_t soft_load_sys(struct soft_cpu *cpu, uint64_t la, unsigned size);
 void soft_store_sys(struct soft_cpu *cpu, uint64_t la, unsigned size, uint64_t val);
 /* Set bits in a byte of a descriptor table (accessed, busy), atomically. */
 void soft_or_sys(struct soft_cpu *cpu, uint64_t la, uint8_t set, uint8_t clear);
-void soft_tlb_flush(struct soft_cpu *cpu, bool global);
-void soft_tlb_flush_page(struct soft_cpu *cpu, uint64_t la);
+/* Forget translations (SDM vol. 3A 4.10.4): all; those of one process-context identifier; all but global
+ * ones; those of one page there and global ones. */
+void soft_tlb_flush(struct soft_cpu *cpu);
+void soft_tlb_flush_pcid(struct soft_cpu *cpu, unsigned pcid);
+void soft_tlb_flush_locals(struct soft_cpu *cpu);
+void soft_tlb_flush_page(struct soft_cpu *cpu, uint64_t la, unsigned pcid);
+/* CR3 was written. keep: what is known of pcid stays good. */
+void soft_tlb_switch(struct soft_cpu *cpu, unsigned pcid, bool keep);
+/* What accesses are allowed has changed (PKRU): ask again at each. */
+void soft_tlb_recheck(struct soft_cpu *cpu);
 #define TLB_ALL (~0ull)
 /* Drop write permission to the page at gpa, or to all (TLB_ALL), from the TLB. */
 void soft_tlb_wprotect(struct soft_cpu *cpu, uint64_t gpa);
@@ -399,18 +437,16 @@ uint64_t soft_seg_la(struct soft_cpu *cpu, unsigned seg, uint64_t ea, unsigned s
 #define DEFINE_ACCESS(bits)                                                           \
 	HOT uint##bits##_t soft_ld##bits(struct soft_cpu *cpu, uint64_t la)           \
 	{                                                                             \
-		const struct soft_tlb *t = cpu->dtlb;                                 \
-		unsigned n = TLB_INDEX(la);                                           \
-		if (LIKELY(TLB_HIT(t->nr[n], la + bits / 8 - 1)))                     \
-			return *(volatile uint##bits##_t *)(la + t->add[n]);          \
+		const struct soft_tlb_entry *t = &cpu->dtlb->e[TLB_INDEX(la)];        \
+		if (LIKELY(TLB_HIT(t->nr, la + bits / 8 - 1)))                        \
+			return *(volatile uint##bits##_t *)(t->page + (la & 0xfff));  \
 		return (uint##bits##_t)soft_load_slow(cpu, la, bits / 8);             \
 	}                                                                             \
 	HOT void soft_st##bits(struct soft_cpu *cpu, uint64_t la, uint##bits##_t val) \
 	{                                                                             \
-		const struct soft_tlb *t = cpu->dtlb;                                 \
-		unsigned n = TLB_INDEX(la);                                           \
-		if (LIKELY(TLB_HIT(t->nw[n], la + bits / 8 - 1)))                     \
-			*(volatile uint##bits##_t *)(la + t->add[n]) = val;           \
+		const struct soft_tlb_entry *t = &cpu->dtlb->e[TLB_INDEX(la)];        \
+		if (LIKELY(TLB_HIT(t->nw, la + bits / 8 - 1)))                        \
+			*(volatile uint##bits##_t *)(t->page + (la & 0xfff)) = val;   \
 		else                                                                  \
 			soft_store_slow(cpu, la, bits / 8, val);                      \
 	}
@@ -423,10 +459,9 @@ DEFINE_ACCESS(64)
 HOT void *
 soft_rmw(struct soft_cpu *cpu, uint64_t la, unsigned size)
 {
-	const struct soft_tlb *t = cpu->dtlb;
-	unsigned n = TLB_INDEX(la);
-	if (LIKELY(TLB_HIT(t->nw[n], la + size - 1)))
-		return (void *)(la + t->add[n]);
+	const struct soft_tlb_entry *t = &cpu->dtlb->e[TLB_INDEX(la)];
+	if (LIKELY(TLB_HIT(t->nw, la + size - 1)))
+		return t->page + (la & 0xfff);
 	return soft_rmw_slow(cpu, la, size);
 }
 

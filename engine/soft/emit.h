@@ -120,15 +120,81 @@ em_mem(struct emit *e, unsigned w, unsigned op, unsigned reg, unsigned base, int
 	em_32(e, (uint32_t)disp);
 }
 
-/* op reg, [base + index] */
+#define EM_NONE 16
+/* Host memory: [base + index + disp]; index may be EM_NONE. */
+struct em_at {
+	uint8_t base, index;
+	int32_t disp;
+};
+
+/* ModRM and what follows it, for a register field and memory; REX was written. */
 static inline void
-em_mem2(struct emit *e, unsigned w, unsigned op, unsigned reg, unsigned base, unsigned index)
+em_modrm_at(struct emit *e, unsigned reg, const struct em_at *at)
 {
-	em_rex(e, w, reg, index, base);
+	unsigned b = at->base & 7, mod = 2;
+	if (at->disp == 0 && b != 5)
+		mod = 0;
+	else if (at->disp >= -128 && at->disp <= 127)
+		mod = 1;
+	if (at->index == EM_NONE && b != 4) {
+		em_8(e, mod << 6 | (reg & 7) << 3 | b);
+	} else {
+		em_8(e, mod << 6 | (reg & 7) << 3 | 4);
+		em_8(e, (at->index == EM_NONE ? 4u : at->index & 7u) << 3 | b);
+	}
+	if (mod == 1)
+		em_8(e, (uint8_t)at->disp);
+	else if (mod == 2)
+		em_32(e, (uint32_t)at->disp);
+}
+
+/* op reg, memory */
+static inline void
+em_op_at(struct emit *e, unsigned w, unsigned op, unsigned reg, const struct em_at *at)
+{
+	em_rex(e, w, reg, at->index == EM_NONE ? 0 : at->index, at->base);
 	em_8(e, op);
-	em_8(e, 0x40 | (reg & 7) << 3 | 4);
-	em_8(e, (index & 7) << 3 | (base & 7));
-	em_8(e, 0);
+	em_modrm_at(e, reg, at);
+}
+
+/* op reg, gs:[index + disp] */
+static inline void
+em_gsi(struct emit *e, unsigned w, unsigned op, unsigned reg, unsigned index, size_t disp)
+{
+	em_8(e, 0x65);
+	em_rex(e, w, reg, 0, index);
+	em_8(e, op);
+	em_8(e, 0x80 | (reg & 7) << 3 | (index & 7));
+	em_32(e, (uint32_t)disp);
+}
+
+/* op reg, reg2 (the r/m field) */
+static inline void
+em_rr(struct emit *e, unsigned w, unsigned op, unsigned reg, unsigned rm)
+{
+	em_rex(e, w, reg, 0, rm);
+	em_8(e, op);
+	em_8(e, 0xc0 | (reg & 7) << 3 | (rm & 7));
+}
+
+/* 81 /n: ADD 0, OR 1, AND 4, SUB 5, CMP 7 with a 32-bit immediate. Changes EFLAGS. */
+static inline void
+em_alu_imm(struct emit *e, unsigned w, unsigned n, unsigned reg, uint32_t imm)
+{
+	em_rex(e, w, 0, 0, reg);
+	em_8(e, 0x81);
+	em_8(e, 0xc0 | n << 3 | (reg & 7));
+	em_32(e, imm);
+}
+
+/* C1 /n: SHL 4, SHR 5, SAR 7. Changes EFLAGS. */
+static inline void
+em_shift(struct emit *e, unsigned w, unsigned n, unsigned reg, unsigned by)
+{
+	em_rex(e, w, 0, 0, reg);
+	em_8(e, 0xc1);
+	em_8(e, 0xc0 | n << 3 | (reg & 7));
+	em_8(e, by);
 }
 
 static inline void
@@ -159,7 +225,6 @@ em_mov_imm64(struct emit *e, unsigned dst, uint64_t v)
 	em_64(e, v);
 }
 
-#define EM_NONE 16
 /* lea dst, [base + index * 2^scale + disp]; base or index may be EM_NONE. w 0: the result has 32 bits. */
 static inline void
 em_lea(struct emit *e, unsigned w, unsigned dst, unsigned base, unsigned index, unsigned scale, int32_t disp)
@@ -214,6 +279,25 @@ em_rorx(struct emit *e, unsigned dst, unsigned src, unsigned n)
 	em_8(e, 0xf0);
 	em_8(e, 0xc0 | (dst & 7) << 3 | (src & 7));
 	em_8(e, n);
+}
+
+/* EFLAGS to AX, as cpu->fl keeps them. */
+static inline void
+em_fl_save(struct emit *e)
+{
+	em_8(e, 0x9f); /* lahf */
+	em_8(e, 0x0f); /* seto al */
+	em_8(e, 0x90);
+	em_8(e, 0xc0);
+}
+
+/* And back. AL is lost. */
+static inline void
+em_fl_load(struct emit *e)
+{
+	em_8(e, 0x04); /* add al, 0x7f: OF */
+	em_8(e, 0x7f);
+	em_8(e, 0x9e); /* sahf */
 }
 
 static inline void

@@ -7,9 +7,10 @@
  * on one is reckoned from jit_pagebase, the linear address of the page that the code runs in.
  *
  * In translated code GS points to the vCPU. Guest registers are in host registers (jit_host[]), vector
- * registers and MXCSR in the host's, the six arithmetic flags in EFLAGS; RCX, R10 and R11 are scratch; RSP
- * points to a stack of return addresses. Whatever is not simple is left to the interpreter, either by a call
- * (soft_jit_interp) or by leaving with the instruction not begun (JX_STEP).
+ * registers and MXCSR in the host's, the six arithmetic flags in EFLAGS or, as LAHF and SETO AL leave them,
+ * in AX; RCX, R10 and R11 are scratch; RSP points to a stack of return addresses. Whatever is not simple is
+ * left to the interpreter, either by a call (soft_jit_interp) or by leaving with the instruction not begun
+ * (JX_STEP).
  */
 #ifndef LHYVE_SOFT_JIT_H
 #define LHYVE_SOFT_JIT_H
@@ -38,6 +39,10 @@ enum {
 	JMODE_LA57 = 1 << 14,
 	JMODE_TSC = 1 << 15, /* RDTSC is the host's and an offset */
 	JMODE_ONE = 1 << 13, /* units of one instruction, not chained: for tests */
+	/* variants of a unit, by how it is entered */
+	JMODE_EFLAGS = 1 << 16, /* the guest's flags are in EFLAGS, else in AX */
+	JMODE_SPLIT = 1 << 17,	/* every access checked by itself */
+	JMODE_VARIANT = JMODE_EFLAGS | JMODE_SPLIT,
 };
 
 struct jit_exit {	     /* a direct branch within the page */
@@ -46,12 +51,14 @@ struct jit_exit {	     /* a direct branch within the page */
 	struct jit_unit *from;
 	struct jit_exit *next_in; /* in the list of its target */
 	int32_t target;		  /* page offset */
+	uint32_t mode;		  /* of the unit that it leads to */
 	bool backward;		  /* enters where attn is looked at */
 };
 
 struct jit_fault { /* a host instruction that may trap */
 	uint32_t host;
 	uint16_t off;
+	bool ax; /* the flags are in AX */
 };
 
 struct jit_unit {
@@ -101,12 +108,13 @@ void soft_vec_sync(struct soft_cpu *cpu);
 /* Called by generated code. */
 bool soft_jit_interp(struct soft_cpu *cpu, const struct soft_insn *i);
 bool soft_jit_slow(struct soft_cpu *cpu, uint64_t la, uint32_t what);
+bool soft_jit_group(struct soft_cpu *cpu, uint64_t la, uint32_t what);
 const struct soft_insn *op_jit_resume(struct soft_cpu *cpu, const struct soft_insn *i);
 /* A trap on this thread: one in translated code becomes JX_STEP there. False: not ours. */
 bool soft_jit_signal(void *ucontext, void *fault_addr);
 
-/* soft_jit_slow()'s `what`: bytes, write, guest page offset */
-enum { SLOW_WRITE = 1 << 8, SLOW_OFF_SHIFT = 16 };
+/* soft_jit_slow()'s and soft_jit_group()'s `what`: bytes, write, guest page offset */
+enum { SLOW_SIZE = 0x7fff, SLOW_WRITE = 1 << 15, SLOW_OFF_SHIFT = 16 };
 
 /* cpu->jit_br: which instruction made an indirect branch, for one whose target is not canonical */
 enum { BR_JMP = 0, BR_CALL = 1 << 16, BR_RET = 1 << 17, BR_NONE = 1 << 18 /* the page's end was reached */ };

@@ -32,9 +32,10 @@ soft_jit_create(uint64_t cache_bytes, struct err *err)
 	j->bytes = cache_bytes;
 	j->rw = j->rx = MAP_FAILED;
 	j->hash = calloc(1u << HASH_BITS, sizeof(*j->hash));
+	j->pre = calloc(JIT_UNIT_INSNS, sizeof(*j->pre));
 	j->room = cache_bytes / 64;
 	j->by_addr = calloc(j->room, sizeof(*j->by_addr)); /* touched as it is used; never moved: see traps */
-	if (j->hash == NULL || j->by_addr == NULL || ftruncate(fd, (off_t)cache_bytes) != 0)
+	if (j->hash == NULL || j->by_addr == NULL || j->pre == NULL || ftruncate(fd, (off_t)cache_bytes) != 0)
 		goto fail;
 	j->rw = mmap(NULL, cache_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	j->rx = mmap(NULL, cache_bytes, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
@@ -64,6 +65,7 @@ soft_jit_destroy(struct jit *j)
 		munmap(j->rx, j->bytes);
 	free(j->hash);
 	free(j->by_addr);
+	free(j->pre);
 	free(j);
 }
 
@@ -129,6 +131,14 @@ jit_chain(struct soft_code *c, struct jit_exit *x, struct jit_unit *to)
 	set_rel32(x->rel32, j->rw + (to->entry - j->rx) + (x->backward ? 0 : to->poll_len));
 }
 
+/* JNE rel32 becomes NOP; JMP rel32: the two bytes lie within 8 aligned ones, the displacement stays. */
+static void
+close_landing(uint8_t *at)
+{
+	typedef uint16_t __attribute__((aligned(1))) unaligned;
+	*(volatile unaligned *)(void *)at = 0xe990;
+}
+
 static void
 drop_unit(struct jit *j, struct jit_unit *u)
 {
@@ -146,7 +156,7 @@ drop_unit(struct jit *j, struct jit_unit *u)
 	}
 	u->in = NULL;
 	for (unsigned n = 0; n < u->nland; n++)
-		__atomic_store_n(j->rw + u->land[n], 0, __ATOMIC_RELEASE);
+		close_landing(j->rw + u->land[n]);
 }
 
 bool

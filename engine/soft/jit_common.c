@@ -5,11 +5,13 @@
  *
  *   entering     C stack -> jit_csp, guest registers into host registers, RSP = the return stack
  *   leaving      the reverse; EAX = enum jit_reason
+ *
+ * All of them want the flags in AX.
  */
 #include "engine/soft/jit_int.h"
 
-const uint8_t jit_host[16] = {H_RAX, H_R15, H_RDX,   H_RBX,   H_R14, H_RBP, H_RSI,   H_RDI,
-			      H_R8,  H_R9,  EM_NONE, EM_NONE, H_R12, H_R13, EM_NONE, EM_NONE};
+const uint8_t jit_host[16] = {H_R9, H_R15,   H_RDX,   H_RBX,   H_R14, H_RBP, H_RSI,   H_RDI,
+			      H_R8, EM_NONE, EM_NONE, EM_NONE, H_R12, H_R13, EM_NONE, EM_NONE};
 
 static void
 save_gprs(struct emit *e)
@@ -31,14 +33,9 @@ load_gprs(struct emit *e, bool all)
 	}
 }
 
-/* EFLAGS to cpu->fl, as the interpreter keeps them. RAX was saved. */
 static void
 save_flags(struct emit *e)
 {
-	em_8(e, 0x9f); /* lahf */
-	em_8(e, 0x0f); /* seto al */
-	em_8(e, 0x90);
-	em_8(e, 0xc0);
 	em_8(e, 0x66); /* mov gs:[fl], ax */
 	em_gs(e, 0, 0x89, H_RAX, CPU_OFF(fl));
 }
@@ -46,11 +43,12 @@ save_flags(struct emit *e)
 static void
 load_flags(struct emit *e)
 {
-	em_8(e, 0x66); /* mov ax, gs:[fl] */
-	em_gs(e, 0, 0x8b, H_RAX, CPU_OFF(fl));
-	em_8(e, 0x04); /* add al, 0x7f: OF */
-	em_8(e, 0x7f);
-	em_8(e, 0x9e); /* sahf */
+	em_8(e, 0x65); /* movzx eax, word gs:[fl] */
+	em_8(e, 0x0f);
+	em_8(e, 0xb7);
+	em_8(e, H_RAX << 3 | 4);
+	em_8(e, 0x25);
+	em_32(e, (uint32_t)CPU_OFF(fl));
 }
 
 static void
@@ -186,6 +184,9 @@ emit_enter(struct emit *e)
 	em_gs_store(e, H_RSI, CPU_OFF(jit_code));
 	vec_load_if_out(e);
 	load_flags(e);
+	em_mov(e, 0, H_RCX, H_RAX); /* in EFLAGS as well, for units that want them there */
+	em_fl_load(e);
+	em_mov(e, 0, H_RAX, H_RCX);
 	load_gprs(e, true);
 	em_gs_load(e, H_RSP, CPU_OFF(jit_sp));
 	em_8(e, 0x65); /* jmp gs:[jit_code] */
@@ -219,31 +220,57 @@ emit_leave(struct emit *e, enum jit_reason reason)
 	emit_return(e);
 }
 
-/* Memory slow path: R10 = linear address, ECX = what. Gives R10 and R11 so that [R10 + R11] may be used. */
+/* To a C function of the vCPU, a linear address and SLOW_*: from R10 and RCX. ZF: it said no. */
 static void
-emit_slow(struct emit *e)
+call_slow(struct emit *e, uintptr_t fn)
 {
 	save_gprs(e);
 	save_flags(e);
 	drop_rsp(e, 8); /* it stays where it lies: the C code has another stack */
 	to_c_stack(e);
+	em_gs_store(e, H_R11, CPU_OFF(jit_group));
 	em_gs_load(e, H_RDI, CPU_OFF(self));
 	em_mov(e, 1, H_RSI, H_R10);
 	em_mov(e, 0, H_RDX, H_RCX);
-	call_c(e, (uintptr_t)soft_jit_slow);
+	call_c(e, fn);
 	em_8(e, 0x84); /* test al, al */
 	em_8(e, 0xc0);
-	uint8_t *bail = em_jcc(e, 4, e->p);
+}
+
+/* Back from there into the unit; no flags. */
+static void
+return_slow(struct emit *e)
+{
 	em_gs_load(e, H_RSP, CPU_OFF(jit_sp));
 	drop_rsp(e, (unsigned)-8);
 	load_flags(e);
 	load_gprs(e, false);
+}
+
+/* Memory slow path. Gives RCX so that [R10 + RCX] may be used; R11 stays. */
+static void
+emit_slow(struct emit *e)
+{
+	call_slow(e, (uintptr_t)soft_jit_slow);
+	uint8_t *bail = em_jcc(e, 4, e->p);
+	return_slow(e);
 	em_gs_load(e, H_R10, CPU_OFF(jit_la));
-	em_gs_load(e, H_R11, CPU_OFF(jit_addend));
+	em_gs_load(e, H_RCX, CPU_OFF(jit_addend));
+	em_gs_load(e, H_R11, CPU_OFF(jit_group));
 	em_8(e, 0xc3);
 	em_patch(bail, e->p);
 	em_mov_imm32(e, H_RAX, JX_STEP);
 	emit_return(e);
+}
+
+/* A group's slow path. Gives R11, or ZF: it cannot be. */
+static void
+emit_group(struct emit *e)
+{
+	call_slow(e, (uintptr_t)soft_jit_group);
+	return_slow(e);
+	em_gs_load(e, H_R11, CPU_OFF(jit_addend));
+	em_8(e, 0xc3);
 }
 
 /* R11 = the instruction. end: it does not come back to the code behind. */
@@ -275,21 +302,18 @@ emit_interp(struct emit *e, bool end)
 	emit_return(e);
 }
 
-/*
- * Jump to the unit at linear R10 when this vCPU's table has it, else leave to look it up. Flags stay.
- */
+/* Jump to the unit at linear R10 when this vCPU's table has it, else leave to look it up. */
 void
 jit_emit_lookup(struct jit *j, struct emit *e, unsigned mmu)
 {
 	size_t t = CPU_OFF(jit_jc) + mmu * sizeof(((struct soft_cpu *)NULL)->jit_jc[0]);
 	em_pext_gs(e, H_R11, H_R10, CPU_OFF(jit_jc_mask));
-	em_rorx(e, H_R11, H_R11, 64 - 5);
-	em_gsx_load(e, H_RCX, H_R11, 0, t + offsetof(struct jit_jc, neg));
-	em_lea(e, 1, H_RCX, H_RCX, H_R10, 0, 0);
-	em_unless_rcx_zero_jmp(e, j->c.lookup);
-	em_gsx_load(e, H_RCX, H_R11, 0, t + offsetof(struct jit_jc, pagebase));
+	em_shift(e, 0, 4, H_R11, 5);					    /* shl */
+	em_gsi(e, 1, 0x3b, H_R10, H_R11, t + offsetof(struct jit_jc, rip)); /* cmp */
+	em_jcc(e, 5, j->c.lookup);
+	em_gsi(e, 1, 0x8b, H_RCX, H_R11, t + offsetof(struct jit_jc, pagebase));
 	em_gs_store(e, H_RCX, CPU_OFF(jit_pagebase));
-	em_gsx_load(e, H_RCX, H_R11, 0, t + offsetof(struct jit_jc, unit));
+	em_gsi(e, 1, 0x8b, H_RCX, H_R11, t + offsetof(struct jit_jc, unit));
 	em_8(e, 0xff); /* jmp [rcx + entry] */
 	em_8(e, 0x61);
 	em_8(e, offsetof(struct jit_unit, entry));
@@ -367,10 +391,11 @@ emit_vec_save(struct emit *e)
 	em_8(e, 0xc3);
 }
 
-/* The guest's x87 state, and nothing else, into the host's unit. Changes RCX, R10, R11. */
+/* The guest's x87 state, and nothing else, into the host's unit. Changes RCX, R10; no flags. */
 static void
 emit_fpu_load(struct emit *e)
 {
+	em_gs_store(e, H_R11, CPU_OFF(jit_group));
 	em_gs_load(e, H_R11, CPU_OFF(self));
 	em_mov(e, 1, H_RCX, H_RAX);
 	em_mov(e, 1, H_R10, H_RDX);
@@ -384,6 +409,7 @@ emit_fpu_load(struct emit *e)
 	em_mov(e, 1, H_RAX, H_RCX);
 	em_mov(e, 1, H_RDX, H_R10);
 	set_fpu_out(e, 0);
+	em_gs_load(e, H_R11, CPU_OFF(jit_group));
 	em_8(e, 0xc3);
 }
 
@@ -405,6 +431,8 @@ jit_emit_common(struct jit *j)
 	emit_leave(&e, JX_STEP);
 	c->slow = begin(&e);
 	emit_slow(&e);
+	c->group = begin(&e);
+	emit_group(&e);
 	c->interp = begin(&e);
 	emit_interp(&e, false);
 	c->interp_end = begin(&e);

@@ -2,8 +2,8 @@
 /*
  * Branches, calls and returns, and what moves the stack pointer.
  *
- * A call pushes, beside the guest's return address on the guest's stack, the complement of that address and
- * a host return address on the return stack. The guest's RET goes by the host's RET to where the last call
+ * A call pushes, beside the guest's return address on the guest's stack, that address and a
+ * host return address on the return stack. The guest's RET goes by the host's RET to where the last call
  * came from, with the true target in R10; there it is compared, and on a difference looked up.
  *
  * Linear addresses are jit_pagebase + page offset. A branch within the page keeps jit_pagebase and is
@@ -13,14 +13,21 @@
 #include "engine/soft/jit_int.h"
 #include "engine/soft/ops.h"
 
-/* Make room so that a displacement `skip` bytes from here lies within 8 aligned bytes: it will be changed. */
+/* Room so that `bytes` (2, 4) that stand `skip` bytes from here lie within 8 aligned bytes: they will be
+ * changed. */
+static void
+align_bytes(struct jx *x, unsigned skip, unsigned bytes)
+{
+	static const uint8_t nops[4][3] = {{0}, {0x90}, {0x66, 0x90}, {0x0f, 0x1f, 0x00}};
+	unsigned at = (unsigned)((uintptr_t)x->e.p + skip) & 7, n = at + bytes > 8 ? 8 - at : 0;
+	memcpy(x->e.p, nops[n], n);
+	x->e.p += n;
+}
+
 static void
 align_rel32(struct jx *x, unsigned skip)
 {
-	static const uint8_t nops[4][3] = {{0}, {0x90}, {0x66, 0x90}, {0x0f, 0x1f, 0x00}};
-	unsigned at = (unsigned)((uintptr_t)x->e.p + skip) & 7, n = at > 4 ? 8 - at : 0;
-	memcpy(x->e.p, nops[n], n);
-	x->e.p += n;
+	align_bytes(x, skip, 4);
 }
 
 static bool
@@ -44,6 +51,7 @@ jit_emit_goto(struct jx *x, int32_t target)
 		align_rel32(x, 1);
 		jit_ool(x, OOL_EXIT, em_jmp(&x->e, 0xe9, x->e.p))->target = target;
 	} else {
+		jit_fl_save(x);
 		load_linear(x, H_R10, target);
 		jit_emit_lookup(x->j, &x->e, x->mmu);
 	}
@@ -52,15 +60,16 @@ jit_emit_goto(struct jx *x, int32_t target)
 static int32_t
 branch_target(const struct jx *x)
 {
-	return (int32_t)(x->off + x->z.length + (int32_t)x->op[0].imm.value.s);
+	return (int32_t)(x->off + x->z->length + (int32_t)x->op[0].imm.value.s);
 }
 
 static void
 emit_jcc(struct jx *x)
 {
 	int32_t target = branch_target(x);
+	jit_fl_host(x);
 	align_rel32(x, 2);
-	jit_ool(x, in_page(target) ? OOL_EXIT : OOL_FAR, em_jcc(&x->e, x->z.opcode & 15, x->e.p))->target =
+	jit_ool(x, in_page(target) ? OOL_EXIT : OOL_FAR, em_jcc(&x->e, x->z->opcode & 15, x->e.p))->target =
 	    target;
 }
 
@@ -69,7 +78,7 @@ static void
 emit_count(struct jx *x, bool loop)
 {
 	struct emit *e = &x->e;
-	unsigned w = x->z.address_width == 64, rcx = jit_host[X86_RCX];
+	unsigned w = x->z->address_width == 64, rcx = jit_host[X86_RCX];
 	int32_t target = branch_target(x);
 	if (loop)
 		em_lea(e, w, rcx, rcx, EM_NONE, 0, -1);
@@ -90,14 +99,6 @@ word(const struct jx *x)
 	return x->is64 ? 8 : 4;
 }
 
-/* R10 = the stack pointer + disp, checked for an access; then [R10 + R11]. */
-static void
-stack_access(struct jx *x, int disp, bool write)
-{
-	em_lea(&x->e, x->is64, H_R10, jit_host[X86_RSP], EM_NONE, 0, disp);
-	jit_emit_tlb(x, word(x), write);
-}
-
 static void
 move_sp(struct jx *x, int by)
 {
@@ -109,28 +110,31 @@ static void
 emit_push_return(struct jx *x)
 {
 	struct emit *e = &x->e;
-	stack_access(x, -(int)word(x), true);
-	load_linear(x, H_RCX, (int32_t)(x->off + x->z.length));
-	em_mem2(e, x->is64, 0x89, H_RCX, H_R10, H_R11);
+	struct em_at at;
+	jit_at_sp(x, -(int)word(x), word(x), true, true, &at);
+	jit_fl_save(x);
+	load_linear(x, H_RCX, (int32_t)(x->off + x->z->length));
+	em_op_at(e, x->is64, 0x89, H_RCX, &at);
 	move_sp(x, -(int)word(x));
-	em_8(e, 0x48); /* not rcx */
-	em_8(e, 0xf7);
-	em_8(e, 0xd1);
 	em_push(e, H_RCX);
 }
 
-/* Where the callee's RET arrives, with the true target in R10. */
+/* Where the callee's RET arrives, with the true target in R10 and the flags in AX. */
 static void
 emit_landing(struct jx *x)
 {
 	struct emit *e = &x->e;
 	em_pop(e, H_RCX);
-	em_lea(e, 1, H_RCX, H_RCX, H_R10, 0, 1);
-	x->land[x->nland++] = (uint32_t)(e->p + 1 - x->j->rw);
-	em_unless_rcx_zero_jmp(e, x->j->c.lookup);
-	em_lea(e, 1, H_RCX, H_R10, EM_NONE, 0, -(int32_t)(x->off + x->z.length));
+	em_rr(e, 1, 0x39, H_R10, H_RCX); /* cmp rcx, r10 */
+	align_bytes(x, 0, 2);
+	x->land[x->nland++] = (uint32_t)(e->p - x->j->rw);
+	em_jcc(e, 5, x->j->c.lookup); /* jne, which close_landing() makes a jmp */
+	em_lea(e, 1, H_RCX, H_R10, EM_NONE, 0, -(int32_t)(x->off + x->z->length));
 	em_gs_store(e, H_RCX, CPU_OFF(jit_pagebase));
+	x->fl_ax = true;
+	x->fl_host = false;
 	x->fpu_known = false;
+	x->group.live = false;
 }
 
 static void
@@ -143,30 +147,30 @@ emit_call_rel(struct jx *x)
 	emit_landing(x);
 }
 
-/* The operand of an indirect branch to host register dst. False: not done here. */
+/* The operand of an indirect branch to R10. False: not done here. */
 static bool
-indirect_operand(struct jx *x, unsigned dst)
+indirect_operand(struct jx *x)
 {
-	struct emit *e = &x->e;
 	const ZydisDecodedOperand *op = &x->op[0];
+	struct em_at at;
 	if (op->size != word(x) * 8)
 		return false;
 	if (op->type == ZYDIS_OPERAND_TYPE_REGISTER) {
-		jit_reg_load(x, dst, soft_reg_offset(op->reg.value) / 8, x->is64);
+		jit_reg_load(x, H_R10, soft_reg_offset(op->reg.value) / 8, x->is64);
 		return true;
 	}
-	if (op->type != ZYDIS_OPERAND_TYPE_MEMORY || !jit_emit_ea(x, op, H_R10))
+	if (op->type != ZYDIS_OPERAND_TYPE_MEMORY || !jit_operand(x, op, word(x), false, false, &at))
 		return false;
-	jit_emit_tlb(x, word(x), false);
-	em_mem2(e, x->is64, 0x8b, dst, H_R10, H_R11);
+	em_op_at(&x->e, x->is64, 0x8b, H_R10, &at);
 	return true;
 }
 
 static bool
 emit_jmp_indirect(struct jx *x)
 {
-	if (!indirect_operand(x, H_R10))
+	if (!indirect_operand(x))
 		return false;
+	jit_fl_save(x);
 	em_gs_imm32(&x->e, CPU_OFF(jit_br), x->off | BR_JMP);
 	jit_emit_lookup(x->j, &x->e, x->mmu);
 	return true;
@@ -177,19 +181,22 @@ emit_jmp_indirect(struct jx *x)
 static void
 check_canonical(struct jx *x)
 {
-	bool la57 = x->mode & JMODE_LA57;
+	struct emit *e = &x->e;
+	unsigned by = x->mode & JMODE_LA57 ? 7 : 16;
 	if (!x->is64)
 		return;
-	em_rorx(&x->e, H_RCX, H_R10, la57 ? 56 : 47); /* the upper bits, all 0 or all 1 */
-	em_lea(&x->e, 1, H_RCX, H_RCX, EM_NONE, 0, 1);
-	em_pext_gs(&x->e, H_RCX, H_RCX, CPU_OFF(jit_sign_mask) + (la57 ? 8 : 0));
-	jit_ool(x, OOL_STEP, em_unless_rcx_zero_jmp(&x->e, x->e.p));
+	jit_fl_clobber(x);
+	em_mov(e, 1, H_RCX, H_R10);
+	em_shift(e, 1, 4, H_RCX, by);
+	em_shift(e, 1, 7, H_RCX, by);
+	em_rr(e, 1, 0x39, H_RCX, H_R10); /* cmp r10, rcx */
+	jit_ool(x, OOL_STEP, em_jcc(e, 5, e->p));
 }
 
 static bool
 emit_call_indirect(struct jx *x)
 {
-	if (!indirect_operand(x, H_R10))
+	if (!indirect_operand(x))
 		return false;
 	check_canonical(x);
 	em_gs_store(&x->e, H_R10, CPU_OFF(jit_tmp));
@@ -204,8 +211,10 @@ static void
 emit_ret(struct jx *x)
 {
 	unsigned pop = x->op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE ? (unsigned)x->op[0].imm.value.u : 0;
-	stack_access(x, 0, false);
-	em_mem2(&x->e, x->is64, 0x8b, H_R10, H_R10, H_R11);
+	struct em_at at;
+	jit_at_sp(x, 0, word(x), false, false, &at);
+	jit_fl_save(x);
+	em_op_at(&x->e, x->is64, 0x8b, H_R10, &at);
 	move_sp(x, (int)(word(x) + pop));
 	em_gs_imm32(&x->e, CPU_OFF(jit_br), x->off | BR_RET);
 	em_8(&x->e, 0xc3);
@@ -215,6 +224,7 @@ emit_ret(struct jx *x)
 void
 jit_emit_step(struct jx *x)
 {
+	jit_fl_save(x);
 	em_mov_imm32(&x->e, H_R11, x->off);
 	em_jmp(&x->e, 0xe9, x->j->c.step);
 }
@@ -222,9 +232,9 @@ jit_emit_step(struct jx *x)
 enum jit_flow
 jit_flow_insn(struct jx *x)
 {
-	const ZydisDecodedInstruction *z = &x->z;
+	const ZydisDecodedInstruction *z = x->z;
 	bool imm = x->op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
-	uint8_t *before = x->e.p;
+	struct jx_mark before = jit_mark(x);
 	if (z->mnemonic == ZYDIS_MNEMONIC_RET && z->meta.branch_type == ZYDIS_BRANCH_TYPE_NEAR &&
 	    z->operand_width == word(x) * 8) {
 		emit_ret(x);
@@ -266,7 +276,7 @@ jit_flow_insn(struct jx *x)
 		return FLOW_NEXT;
 	}
 step:
-	x->e.p = before;
+	jit_undo(x, &before);
 	jit_emit_step(x);
 	return FLOW_END;
 }
@@ -277,33 +287,31 @@ emit_push(struct jx *x)
 {
 	struct emit *e = &x->e;
 	const ZydisDecodedOperand *op = &x->op[0];
-	unsigned w = x->is64;
-	if (x->z.operand_width != word(x) * 8)
+	unsigned w = x->is64, g = 16, h = H_RCX;
+	struct em_at at;
+	if (x->z->operand_width != word(x) * 8)
 		return false;
-	if (op->type == ZYDIS_OPERAND_TYPE_MEMORY) {
-		if (!jit_emit_ea(x, op, H_R10))
-			return false;
-		jit_emit_tlb(x, word(x), false);
-		em_mem2(e, w, 0x8b, H_R10, H_R10, H_R11);
-		em_gs_store(e, H_R10, CPU_OFF(jit_tmp));
-		stack_access(x, -(int)word(x), true);
-		em_gs_load(e, H_RCX, CPU_OFF(jit_tmp));
-		em_mem2(e, w, 0x89, H_RCX, H_R10, H_R11);
-	} else if (op->type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
-		stack_access(x, -(int)word(x), true);
-		em_mem2(e, w, 0xc7, 0, H_R10, H_R11);
-		em_32(e, (uint32_t)op->imm.value.u);
-	} else {
-		unsigned g = soft_reg_offset(op->reg.value) / 8, h;
+	if (op->type == ZYDIS_OPERAND_TYPE_REGISTER) {
+		g = soft_reg_offset(op->reg.value) / 8;
 		if (g >= 16)
 			return false; /* a segment register */
-		stack_access(x, -(int)word(x), true);
 		h = jit_host[g];
-		if (h == EM_NONE) {
-			em_gs_load(e, H_RCX, GPR_OFF(g));
-			h = H_RCX;
-		}
-		em_mem2(e, w, 0x89, h, H_R10, H_R11);
+	} else if (op->type == ZYDIS_OPERAND_TYPE_MEMORY) {
+		if (!jit_operand(x, op, word(x), false, false, &at))
+			return false;
+		em_op_at(e, w, 0x8b, H_R10, &at);
+		em_gs_store(e, H_R10, CPU_OFF(jit_tmp));
+	}
+	jit_at_sp(x, -(int)word(x), word(x), true, true, &at);
+	if (op->type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
+		em_op_at(e, w, 0xc7, 0, &at);
+		em_32(e, (uint32_t)op->imm.value.u);
+	} else {
+		if (g == 16)
+			em_gs_load(e, H_RCX, CPU_OFF(jit_tmp));
+		else if (h == EM_NONE)
+			em_gs_load(e, h = H_RCX, GPR_OFF(g));
+		em_op_at(e, w, 0x89, h, &at);
 	}
 	move_sp(x, -(int)word(x));
 	return true;
@@ -315,13 +323,14 @@ emit_pop(struct jx *x)
 	struct emit *e = &x->e;
 	unsigned g =
 	    x->op[0].type == ZYDIS_OPERAND_TYPE_REGISTER ? soft_reg_offset(x->op[0].reg.value) / 8 : 16;
-	if (x->z.operand_width != word(x) * 8 || g >= 16 || g == X86_RSP)
+	struct em_at at;
+	if (x->z->operand_width != word(x) * 8 || g >= 16 || g == X86_RSP)
 		return false;
-	stack_access(x, 0, false);
+	jit_at_sp(x, 0, word(x), false, false, &at);
 	if (jit_host[g] != EM_NONE) {
-		em_mem2(e, x->is64, 0x8b, jit_host[g], H_R10, H_R11);
+		em_op_at(e, x->is64, 0x8b, jit_host[g], &at);
 	} else {
-		em_mem2(e, x->is64, 0x8b, H_RCX, H_R10, H_R11);
+		em_op_at(e, x->is64, 0x8b, H_RCX, &at);
 		em_gs_store(e, H_RCX, GPR_OFF(g));
 	}
 	move_sp(x, (int)word(x));
@@ -333,11 +342,11 @@ emit_leave(struct jx *x)
 {
 	struct emit *e = &x->e;
 	unsigned rbp = jit_host[X86_RBP];
-	if (x->z.operand_width != word(x) * 8)
+	struct em_at at;
+	if (x->z->operand_width != word(x) * 8)
 		return false;
-	em_mov(e, x->is64, H_R10, rbp);
-	jit_emit_tlb(x, word(x), false);
-	em_mem2(e, x->is64, 0x8b, H_RCX, H_R10, H_R11);
+	jit_at(x, X86_RBP, 0, word(x), false, false, &at);
+	em_op_at(e, x->is64, 0x8b, H_RCX, &at);
 	em_lea(e, x->is64, jit_host[X86_RSP], rbp, EM_NONE, 0, (int32_t)word(x));
 	em_mov(e, x->is64, rbp, H_RCX);
 	return true;
@@ -348,40 +357,58 @@ emit_lea(struct jx *x)
 {
 	unsigned g = soft_reg_offset(x->op[0].reg.value) / 8,
 		 h = jit_host[g] == EM_NONE ? H_R10 : jit_host[g];
-	unsigned w = x->z.operand_width == 64 && x->z.address_width == 64;
-	if (x->z.operand_width == 16 || x->z.address_width == 16 || !jit_emit_offset(x, &x->op[1], h, w))
+	unsigned w = x->z->operand_width == 64 && x->z->address_width == 64;
+	if (x->z->operand_width == 16 || x->z->address_width == 16 || !jit_emit_offset(x, &x->op[1], 0, h, w))
 		return false;
 	if (jit_host[g] == EM_NONE)
 		em_gs_store(&x->e, h, GPR_OFF(g));
 	return true;
 }
 
-/* RDTSC (SDM vol. 2): the host's and an offset, split without flags. */
+/* CDQE, CWDE: no RAX is needed for these. */
+static bool
+emit_extend_rax(struct jx *x)
+{
+	unsigned rax = jit_host[X86_RAX];
+	if (x->z->mnemonic == ZYDIS_MNEMONIC_CDQE) {
+		em_rr(&x->e, 1, 0x63, rax, rax); /* movsxd */
+	} else {
+		em_rex(&x->e, 0, rax, 0, rax);
+		em_8(&x->e, 0x0f); /* movsx r32, r16 */
+		em_8(&x->e, 0xbf);
+		em_8(&x->e, 0xc0 | (rax & 7) << 3 | (rax & 7));
+	}
+	return true;
+}
+
+/* RDTSC (SDM vol. 2): the host's and an offset. */
 static bool
 emit_rdtsc(struct jx *x)
 {
 	struct emit *e = &x->e;
+	unsigned rax = jit_host[X86_RAX];
 	if (!(x->mode & JMODE_TSC))
 		return false;
+	jit_fl_host(x);
+	x->fl_ax = false;
 	em_8(e, 0x0f); /* rdtsc */
 	em_8(e, 0x31);
 	em_rorx(e, H_RCX, H_RDX, 32);
-	em_lea(e, 1, H_RAX, H_RAX, H_RCX, 0, 0);
+	em_lea(e, 1, rax, H_RAX, H_RCX, 0, 0);
 	em_gs_load(e, H_RCX, CPU_OFF(jit_tsc));
-	em_lea(e, 1, H_RAX, H_RAX, H_RCX, 0, 0);
-	em_rorx(e, H_RDX, H_RAX, 32);
+	em_lea(e, 1, rax, rax, H_RCX, 0, 0);
+	em_rorx(e, H_RDX, rax, 32);
 	em_mov(e, 0, H_RDX, H_RDX);
-	em_mov(e, 0, H_RAX, H_RAX);
+	em_mov(e, 0, rax, rax);
 	return true;
 }
 
 enum jit_flow
 jit_stack_insn(struct jx *x)
 {
-	uint8_t *before = x->e.p;
-	unsigned nool = x->nool;
+	struct jx_mark before = jit_mark(x);
 	bool ok = false;
-	switch (x->z.mnemonic) {
+	switch (x->z->mnemonic) {
 	case ZYDIS_MNEMONIC_PUSH:
 		ok = emit_push(x);
 		break;
@@ -394,6 +421,10 @@ jit_stack_insn(struct jx *x)
 	case ZYDIS_MNEMONIC_LEA:
 		ok = emit_lea(x);
 		break;
+	case ZYDIS_MNEMONIC_CDQE:
+	case ZYDIS_MNEMONIC_CWDE:
+		ok = emit_extend_rax(x);
+		break;
 	case ZYDIS_MNEMONIC_RDTSC:
 		ok = emit_rdtsc(x);
 		break;
@@ -402,27 +433,63 @@ jit_stack_insn(struct jx *x)
 	}
 	if (ok)
 		return FLOW_NEXT;
-	x->e.p = before;
-	x->nool = nool;
+	jit_undo(x, &before);
 	return FLOW_NOT;
 }
 
 /* ---- the cold part ---- */
+/* What leaves to a page offset until a unit is found there. `at`: the displacement that will lead to it. */
 static void
-emit_exit_stub(struct jx *x, const struct ool *o)
+emit_exit_stub(struct jx *x, uint8_t *at, int32_t target, uint32_t variant, bool backward)
 {
 	struct jit_exit *r = soft_code_alloc(x->cpu->vm->code, sizeof(*r));
 	if (r == NULL) {
 		x->failed = true;
 		return;
 	}
-	*r = (struct jit_exit){.rel32 = o->from,
+	*r = (struct jit_exit){.rel32 = at,
 			       .stub = x->e.p,
 			       .from = x->u,
-			       .target = o->target,
-			       .backward = o->target <= (int32_t)o->off};
+			       .target = target,
+			       .mode = (x->mode & ~JMODE_VARIANT) | variant,
+			       .backward = backward};
+	em_patch(at, x->e.p);
+	if (variant & JMODE_EFLAGS)
+		em_fl_save(&x->e);
 	em_mov_imm64(&x->e, H_R11, (uintptr_t)r);
 	em_jmp(&x->e, 0xe9, x->j->c.chain);
+}
+
+/* Behind a check that missed: R10 is the address less the tag, RCX the entry, AX the flags. */
+static void
+emit_slow(struct jx *x, const struct ool *o)
+{
+	struct emit *e = &x->e;
+	em_gsi(e, 1, 0x2b, H_R10, H_RCX, jit_tag_off(x, o->what & SLOW_WRITE)); /* sub */
+	em_mov_imm32(e, H_RCX, o->what);
+	em_jmp(e, 0xe8, x->j->c.slow);
+	if (o->one)
+		em_lea(e, 1, H_R10, H_R10, H_RCX, 0, 0);
+	em_jmp(e, 0xe9, o->back);
+}
+
+/* Behind a group's check that missed, as emit_slow(). */
+static void
+emit_group(struct jx *x, const struct ool *o)
+{
+	struct emit *e = &x->e;
+	unsigned span = o->what & SLOW_SIZE;
+	em_gsi(e, 1, 0x2b, H_R10, H_RCX, jit_tag_off(x, o->what & SLOW_WRITE)); /* sub */
+	em_mov(e, 0, H_RCX, H_R10);
+	em_alu_imm(e, 0, 4, H_RCX, 0xfff);
+	em_alu_imm(e, 0, 7, H_RCX, 0x1000 - span);
+	uint8_t *two_pages = em_jcc(e, 7, e->p);
+	em_mov_imm32(e, H_RCX, o->what);
+	em_jmp(e, 0xe8, x->j->c.group);
+	em_jcc(e, 5, o->back);
+	em_patch(two_pages, e->p);
+	align_rel32(x, 1);
+	emit_exit_stub(x, em_jmp(e, 0xe9, e->p), (int32_t)o->off, JMODE_SPLIT, false);
 }
 
 void
@@ -432,14 +499,18 @@ jit_emit_ool(struct jx *x)
 	for (unsigned n = 0; n < x->nool; n++) {
 		const struct ool *o = &x->ool[n];
 		em_patch(o->from, e->p);
+		if (!o->ax && o->kind != OOL_EXIT)
+			em_fl_save(e);
 		switch (o->kind) {
 		case OOL_SLOW:
-			em_mov_imm32(e, H_RCX, o->what);
-			em_jmp(e, 0xe8, x->j->c.slow);
-			em_jmp(e, 0xe9, o->back);
+			emit_slow(x, o);
+			break;
+		case OOL_GROUP:
+			emit_group(x, o);
 			break;
 		case OOL_EXIT:
-			emit_exit_stub(x, o);
+			emit_exit_stub(x, o->from, o->target, o->ax ? 0 : JMODE_EFLAGS,
+				       o->target <= (int32_t)o->off);
 			break;
 		case OOL_FAR:
 			load_linear(x, H_R10, o->target);

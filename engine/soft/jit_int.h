@@ -10,7 +10,7 @@
 
 struct jit_common { /* routines at the start of the cache, writable mapping */
 	const uint8_t *enter, *lookup, *chain, *leave, *step, *slow, *interp, *interp_end, *stale, *underflow,
-	    *fault, *vec_save, *fpu_load;
+	    *fault, *group, *vec_save, *fpu_load;
 };
 
 struct jit {
@@ -22,6 +22,32 @@ struct jit {
 	struct jit_unit **hash;
 	struct jit_unit **by_addr; /* in order of start */
 	size_t nunits, room;
+	struct jx_insn *pre; /* JIT_UNIT_INSNS: the unit that is being made, decoded; the code lock is held */
+};
+
+/* An access of an instruction: its address is a sum of symbols and an offset (jit_group.c). */
+struct jx_acc {
+	bool ok, write;
+	uint8_t scale;
+	uint16_t base, index, size;
+	int64_t off;
+};
+enum { JX_ACC_OPERAND, JX_ACC_STACK };
+
+struct jx_group { /* [lo, hi) around the symbols of key was checked, R11 is what to add */
+	bool live, write;
+	struct jx_acc key;
+	int64_t lo, hi;
+};
+
+struct jx_insn {
+	struct jx_acc acc[2];
+	bool hard; /* groups do not look beyond it */
+	const uint8_t *bytes;
+	unsigned off; /* page offset */
+	bool bad;     /* not an instruction, as far as the page goes */
+	ZydisDecodedInstruction z;
+	ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
 };
 
 #define JIT_UNIT_CODE_MAX (64u * 1024) /* one unit's host code, with its cold part */
@@ -33,18 +59,20 @@ jit_rx(const struct jit *j, const uint8_t *rw)
 	return j->rx + (rw - j->rw);
 }
 
-enum ool_kind { OOL_SLOW, OOL_EXIT, OOL_FAR, OOL_INDIRECT, OOL_STEP, OOL_POLL };
+enum ool_kind { OOL_SLOW, OOL_GROUP, OOL_EXIT, OOL_FAR, OOL_INDIRECT, OOL_STEP, OOL_POLL };
 
 struct ool { /* code that stands behind the unit */
 	enum ool_kind kind;
 	uint8_t *from;	     /* displacement to patch */
-	const uint8_t *back; /* OOL_SLOW */
-	uint32_t what;	     /* OOL_SLOW */
+	const uint8_t *back; /* OOL_SLOW, OOL_GROUP */
+	uint32_t what;	     /* the same: SLOW_* */
 	int32_t target;	     /* OOL_EXIT, OOL_FAR: page offset, may lie outside the page */
 	unsigned off;	     /* of the instruction */
+	bool ax;	     /* the flags are in AX, else in EFLAGS */
+	bool one;	     /* OOL_SLOW: the address goes to R10 alone */
 };
 
-#define JIT_OOL_MAX   (JIT_UNIT_INSNS * 4)
+#define JIT_OOL_MAX   (JIT_UNIT_INSNS * 4 + 2)
 #define JIT_LAND_MAX  JIT_UNIT_INSNS
 #define JIT_FAULT_MAX JIT_UNIT_INSNS
 
@@ -58,8 +86,12 @@ struct jx { /* a translation under way */
 	unsigned off; /* page offset of the instruction */
 	unsigned start_off;
 	const uint8_t *bytes;
-	ZydisDecodedInstruction z;
-	ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
+	const ZydisDecodedInstruction *z;
+	const ZydisDecodedOperand *op;
+	unsigned n, count; /* index of the instruction in j->pre; how many there are */
+	struct jx_group group;
+	bool no_group;	     /* the instruction needs R11 for something else */
+	bool fl_host, fl_ax; /* where the guest's flags are: EFLAGS, AX; at least one */
 	struct jit_unit *u;
 	struct ool ool[JIT_OOL_MAX];
 	unsigned nool;
@@ -67,7 +99,6 @@ struct jx { /* a translation under way */
 	unsigned nland;
 	struct jit_fault fault[JIT_FAULT_MAX];
 	unsigned nfault;
-	const uint8_t *poll_stub;
 	bool fpu_known; /* the x87 unit holds the guest's state here */
 	bool failed;	/* out of memory for what goes with the code */
 };
@@ -82,15 +113,54 @@ void jit_chain(struct soft_code *c, struct jit_exit *x, struct jit_unit *to);
 void jit_emit_common(struct jit *j);
 void jit_emit_lookup(struct jit *j, struct emit *e, unsigned mmu);
 
+/* ---- jit_mem.c: flags, addresses, access to memory ---- */
+/* A point to go back to when an instruction turns out not to be done in the way that was begun. */
+struct jx_mark {
+	uint8_t *p;
+	unsigned nool, nfault;
+	bool fl_host, fl_ax, fpu_known;
+	struct jx_group group;
+};
+struct jx_mark jit_mark(const struct jx *x);
+void jit_undo(struct jx *x, const struct jx_mark *m);
+void jit_fl_save(struct jx *x);	   /* the flags are in AX (too) */
+void jit_fl_host(struct jx *x);	   /* the flags are in EFLAGS; AX is free */
+void jit_fl_clobber(struct jx *x); /* EFLAGS may be changed by what follows */
+void jit_fl_set(struct jx *x);	   /* the guest's instruction has written them all, or was given them */
+/* Make operand m, or what lies at a guest register (RSP, RBP) + disp, accessible: *at is it in host memory.
+ * Uses R10, and RCX, which stays in use unless `one`. False: not done here. EFLAGS change. */
+bool jit_operand(struct jx *x, const ZydisDecodedOperand *m, unsigned size, bool write, bool one,
+		 struct em_at *at);
+void jit_at(struct jx *x, unsigned g, int disp, unsigned size, bool write, bool one, struct em_at *at);
+void jit_at_sp(struct jx *x, int disp, unsigned size, bool write, bool one, struct em_at *at);
+/* Address parts of m + by to host register dst, without segment, in 64 or 32 bits. No flags. */
+bool jit_emit_offset(struct jx *x, const ZydisDecodedOperand *m, int64_t by, unsigned dst, unsigned w);
+/* Linear address of m + by to R10. Uses RCX, no flags. False: not done here. */
+bool jit_emit_linear(struct jx *x, const ZydisDecodedOperand *m, int64_t by);
+size_t jit_tag_off(const struct jx *x, bool write); /* of the TLB's tags, before the entry is added */
+void jit_reg_load(struct jx *x, unsigned host, unsigned guest, unsigned w);
+struct ool *jit_ool(struct jx *x, enum ool_kind kind, uint8_t *from);
+
+bool jit_disp32_alone(const ZydisDecodedInstruction *z);
+
+/* ---- jit_group.c ---- */
+void jit_analyse(struct jx *x, unsigned count); /* j->pre[0..count) */
+/* Whether access `which` of the present instruction uses the group, begins one (x->group is set), or neither.
+ */
+enum jit_group_how { GROUP_NO, GROUP_USE, GROUP_BEGIN };
+enum jit_group_how jit_group_choose(struct jx *x, unsigned which);
+
+/* ---- jit_isa.c ---- */
+enum { KIND_NOT, KIND_PLAIN, KIND_TRAPS };
+/* Is the instruction the host's own, may it trap there; *fpu: x87 or MMX. */
+unsigned jit_insn_kind(const struct jx *x, bool *fpu);
+enum { FLAGS_READ = 1, FLAGS_WRITTEN = 2 };
+unsigned jit_insn_flags(const ZydisDecodedInstruction *z); /* FLAGS_READ also when some stay as they were */
+bool jit_is_x87(const ZydisDecodedInstruction *z);
+
 /* ---- jit_insn.c ---- */
 /* The instruction by the host's own, with its registers and memory operand replaced. False: not that way. */
 bool jit_generic(struct jx *x);
-void jit_emit_tlb(struct jx *x, unsigned size, bool write); /* address in R10; afterwards [R10 + R11] */
-/* Address parts of m to host register dst, without segment, in 64 or 32 bits. */
-bool jit_emit_offset(struct jx *x, const ZydisDecodedOperand *m, unsigned dst, unsigned w);
-bool jit_emit_ea(struct jx *x, const ZydisDecodedOperand *m, unsigned dst);
-void jit_reg_load(struct jx *x, unsigned host, unsigned guest, unsigned w);
-struct ool *jit_ool(struct jx *x, enum ool_kind kind, uint8_t *from);
 
 /* ---- jit_flow.c ---- */
 enum jit_flow { FLOW_NOT /* none of these */, FLOW_NEXT, FLOW_END };

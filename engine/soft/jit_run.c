@@ -43,11 +43,7 @@ soft_jit_vcpu_init(struct soft_cpu *cpu, struct err *err)
 	cpu->self = cpu;
 	cpu->fpu_out = 1;
 	cpu->fximage[512] = 1;
-	cpu->jit_tlb_mask = (uint64_t)(TLB_SIZE - 1) << 12;
-	cpu->jit_page_mask = PAGE_MASK4;
 	cpu->jit_jc_mask = JIT_JC_MASK;
-	cpu->jit_sign_mask[0] = 0x1fffe;
-	cpu->jit_sign_mask[1] = 0xfe;
 	cpu->jit_stacks = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (cpu->jit_stacks == MAP_FAILED) {
 		cpu->jit_stacks = NULL;
@@ -117,7 +113,7 @@ mode_now(const struct soft_cpu *cpu)
 static void
 empty_entry(struct soft_cpu *cpu, unsigned m, unsigned n)
 {
-	cpu->jit_jc[m][n].neg = JIT_JC_NONE;
+	cpu->jit_jc[m][n].rip = JIT_JC_NONE;
 	cpu->jit_jc[m][n].unit = &cpu->vm->code->jit->nowhere;
 }
 
@@ -188,15 +184,30 @@ undo_branch(struct soft_cpu *cpu)
 	return true;
 }
 
-/* The unit at cpu->rip. NULL: the interpreter must do the instruction there. Raises fetch faults. */
+/* Note in the vCPU's table that u is what runs at la. */
+static void
+jc_enter(struct soft_cpu *cpu, struct jit_jc *s, uint64_t la, struct jit_unit *u)
+{
+	unsigned *n = &cpu->jit_nused[cpu->jit_mmu];
+	if (s->rip == JIT_JC_NONE && *n < JIT_JC_USED)
+		cpu->jit_used[cpu->jit_mmu][(*n)++] = (uint16_t)(s - cpu->jit_jc[cpu->jit_mmu]);
+	else if (s->rip == JIT_JC_NONE)
+		*n = JIT_JC_USED + 1;
+	*s = (struct jit_jc){.rip = la, .unit = u, .pagebase = la & PAGE_MASK4};
+}
+
+/* The unit at cpu->rip, of a mode and variant. NULL: the interpreter must do the instruction there. Raises
+ * fetch faults. */
 static struct jit_unit *
 find_unit(struct soft_cpu *cpu, uint32_t mode)
 {
 	struct jit_jc *s = jc_slot(cpu, cpu->rip);
 	struct jit *j = cpu->vm->code->jit;
 	uint64_t la = cpu->rip, gpa;
+	bool in_table =
+	    (mode & (JMODE_ONE | JMODE_VARIANT)) == 0; /* what lookups from translated code want */
 	cpu->jit_pagebase = la & PAGE_MASK4;
-	if (s->neg == 0 - la && s->unit->valid && !(mode & JMODE_ONE))
+	if (in_table && s->rip == la && s->unit->valid)
 		return s->unit;
 	cpu->ctr.jit_lookup++;
 	cpu->cur = NULL;
@@ -209,14 +220,8 @@ find_unit(struct soft_cpu *cpu, uint32_t mode)
 	if (u == NULL)
 		return NULL;
 	cpu->jit_local[cpu->jit_mmu] |= !soft_fetch_global(cpu, la);
-	if (!(mode & JMODE_ONE)) {
-		unsigned *n = &cpu->jit_nused[cpu->jit_mmu];
-		if (s->neg == JIT_JC_NONE && *n < JIT_JC_USED)
-			cpu->jit_used[cpu->jit_mmu][(*n)++] = (uint16_t)(s - cpu->jit_jc[cpu->jit_mmu]);
-		else if (s->neg == JIT_JC_NONE)
-			*n = JIT_JC_USED + 1;
-		*s = (struct jit_jc){.neg = 0 - la, .unit = u, .pagebase = la & PAGE_MASK4};
-	}
+	if (in_table)
+		jc_enter(cpu, s, la, u);
 	return u;
 }
 
@@ -225,7 +230,7 @@ chain(struct soft_cpu *cpu, struct jit_exit *x, struct jit_unit *to)
 {
 	struct soft_code *c = cpu->vm->code;
 	soft_code_lock(c, cpu);
-	if ((to->gpa & PAGE_MASK4) == (x->from->gpa & PAGE_MASK4) && to->mode == x->from->mode) {
+	if ((to->gpa & PAGE_MASK4) == (x->from->gpa & PAGE_MASK4) && to->mode == x->mode) {
 		jit_chain(c, x, to);
 		cpu->ctr.jit_chain++;
 	}
@@ -266,7 +271,7 @@ soft_jit_run(struct soft_cpu *cpu)
 			atomic_store(&cpu->go, 0);
 			return true;
 		}
-		struct jit_unit *u = find_unit(cpu, mode);
+		struct jit_unit *u = find_unit(cpu, exit != NULL ? exit->mode : mode);
 		if (u == NULL)
 			break;
 		if (exit != NULL)
@@ -305,7 +310,8 @@ soft_jit_one(struct soft_cpu *cpu)
 	    (cpu->st.dr[7] & 0xff))
 		return false;
 	prepare(cpu, mode | JMODE_ONE);
-	struct jit_unit *u = find_unit(cpu, mode | JMODE_ONE);
+	mode |= JMODE_ONE | (cpu->ctr.jit_lookup & 1 ? JMODE_EFLAGS : 0); /* both variants in turn */
+	struct jit_unit *u = find_unit(cpu, mode);
 	if (u == NULL)
 		return false;
 	cpu->step_left--;
@@ -352,7 +358,7 @@ soft_jit_interp(struct soft_cpu *cpu, const struct soft_insn *i)
 	cpu->rip = (cpu->jit_pagebase + behind->off) & cpu->ip_mask;
 	const struct jit_unit *u = behind->aux.p;
 	if (u->valid && atomic_load_explicit(&cpu->attn, memory_order_relaxed) == 0 && cpu->shadow == 0 &&
-	    mode_now(cpu) == u->mode && cpu->jc_gen == cpu->jit_gen[cpu->jit_mmu])
+	    mode_now(cpu) == (u->mode & ~JMODE_VARIANT) && cpu->jc_gen == cpu->jit_gen[cpu->jit_mmu])
 		return true;
 	/* Somebody came after op_sti() looked: it is left between STI and what STI still shields. */
 	if (closed && i->fn == op_sti && (cpu->rflags & FL_IF))
@@ -364,14 +370,25 @@ soft_jit_interp(struct soft_cpu *cpu, const struct soft_insn *i)
 bool
 soft_jit_slow(struct soft_cpu *cpu, uint64_t la, uint32_t what)
 {
-	unsigned size = what & 0xff;
+	uint32_t protected = cpu->wprotects;
 	cpu->ctr.jit_slow++;
-	if (soft_tlb_fill(cpu, la, size, what & SLOW_WRITE, &cpu->jit_addend)) {
+	if (soft_tlb_fill(cpu, la, what & SLOW_SIZE, what & SLOW_WRITE, &cpu->jit_addend) &&
+	    cpu->wprotects == protected) { /* else what a group may write has changed */
 		cpu->jit_la = la;
 		return true;
 	}
 	cpu->rip = cpu->jit_pagebase + (what >> SLOW_OFF_SHIFT);
 	return false;
+}
+
+/* Make a group's range accessible, by no more than the access that begins it does. False: it cannot be. */
+bool
+soft_jit_group(struct soft_cpu *cpu, uint64_t la, uint32_t what)
+{
+	cpu->ctr.jit_slow++;
+	if (!soft_tlb_fill(cpu, la, what & SLOW_SIZE, false, &cpu->jit_addend))
+		return false;
+	return !(what & SLOW_WRITE) || TLB_HIT(cpu->dtlb->e[TLB_INDEX(la)].nw, la);
 }
 
 void
@@ -412,7 +429,7 @@ soft_jit_signal(void *ucontext, void *fault_addr)
 			if (jit_host[r] != EM_NONE)
 				cpu->gpr[r] = (uint64_t)g[greg_of[jit_host[r]]];
 		}
-		cpu->fl = soft_eflags_to_fl((uint64_t)g[REG_EFL]);
+		cpu->fl = u->fault[n].ax ? (uint16_t)g[REG_RAX] : soft_eflags_to_fl((uint64_t)g[REG_EFL]);
 		cpu->rip = cpu->jit_pagebase + u->fault[n].off;
 		g[REG_RIP] = (greg_t)(uintptr_t)jit_rx(j, j->c.fault);
 		return true;

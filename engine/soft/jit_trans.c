@@ -4,8 +4,8 @@
  * end of the page, or the limit.
  *
  *   start:   jmp poll                  leave: attn
- *   entry:   mov ecx, gs:[go]          what looks up, calls, or branches backward enters here
- *            jrcxz start
+ *   entry:   cmp gs:[go], 0            what looks up, calls, or branches backward enters here
+ *            je start                  (no flags change where they are in EFLAGS: mov ecx, gs:[go]; jrcxz)
  *   inner:   the instructions          forward branches within the page enter here
  *   cold:    slow paths, exit stubs
  */
@@ -29,6 +29,8 @@ jit_emit_interp(struct jx *x, bool end)
 	i[1].base = i[1].index = REG_NONE;
 	i[1].aux.p = x->u;
 	x->fpu_known = false;
+	x->group.live = false;
+	jit_fl_clobber(x);
 	em_mov_imm64(&x->e, H_R11, (uintptr_t)i);
 	em_jmp(&x->e, end ? 0xe9 : 0xe8, end ? x->j->c.interp_end : x->j->c.interp);
 }
@@ -36,9 +38,9 @@ jit_emit_interp(struct jx *x, bool end)
 static bool
 does_nothing(const struct jx *x)
 {
-	if (x->z.opcode_map == ZYDIS_OPCODE_MAP_0F && x->z.opcode == 0x0d)
+	if (x->z->opcode_map == ZYDIS_OPCODE_MAP_0F && x->z->opcode == 0x0d)
 		return false; /* PREFETCH with a register: the interpreter knows the vendors */
-	switch (x->z.mnemonic) {
+	switch (x->z->mnemonic) {
 	case ZYDIS_MNEMONIC_NOP:
 	case ZYDIS_MNEMONIC_ENDBR64:
 	case ZYDIS_MNEMONIC_ENDBR32:
@@ -57,15 +59,13 @@ static bool
 one_insn(struct jx *x)
 {
 	struct soft_insn probe;
-	uint8_t *before = x->e.p;
-	unsigned nool = x->nool;
+	struct jx_mark before = jit_mark(x);
 	enum jit_flow f = jit_flow_insn(x);
 	if (f != FLOW_NOT)
 		return f == FLOW_NEXT;
 	if (jit_stack_insn(x) == FLOW_NEXT || does_nothing(x) || jit_generic(x))
 		return true;
-	x->e.p = before;
-	x->nool = nool;
+	jit_undo(x, &before);
 	bool end = soft_decode_insn(x->cpu, x->mode & 0xff, x->bytes, MIN(15u, 0x1000 - x->off), x->off,
 				    &probe) == DECODE_END;
 	jit_emit_interp(x, end);
@@ -84,42 +84,89 @@ emit_entry(struct jx *x)
 	x->u->start = (uint32_t)(start - x->j->rw);
 	jit_ool(x, OOL_POLL, em_jmp(e, 0xe9, e->p));
 	x->u->entry = jit_rx(x->j, e->p);
-	em_gs(e, 0, 0x8b, H_RCX, CPU_OFF(go));
-	em_8(e, 0xe3);
+	if (x->fl_host) {
+		em_gs(e, 0, 0x8b, H_RCX, CPU_OFF(go));
+		em_8(e, 0xe3);
+	} else {
+		em_8(e, 0x65); /* cmp dword gs:[go], 0 */
+		em_8(e, 0x83);
+		em_8(e, 0x3c);
+		em_8(e, 0x25);
+		em_32(e, (uint32_t)CPU_OFF(go));
+		em_8(e, 0);
+		em_8(e, 0x74); /* je */
+	}
 	em_8(e, (uint8_t)(start - (e->p + 1)));
 	x->u->poll_len = (uint16_t)(jit_rx(x->j, e->p) - x->u->entry);
+}
+
+/* Nothing behind it is reached from it. */
+static bool
+ends_flow(const ZydisDecodedInstruction *z)
+{
+	switch (z->meta.category) {
+	case ZYDIS_CATEGORY_UNCOND_BR:
+	case ZYDIS_CATEGORY_RET:
+	case ZYDIS_CATEGORY_SYSCALL:
+	case ZYDIS_CATEGORY_SYSRET:
+	case ZYDIS_CATEGORY_INTERRUPT:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* Decode what may become of the unit into j->pre. Returns how many; the last one may be bad. */
+static unsigned
+decode_unit(struct jx *x, const uint8_t *hva)
+{
+	unsigned n = 0, off = x->start_off, limit = x->mode & JMODE_ONE ? 1 : JIT_UNIT_INSNS;
+	while (n < limit && off < 0x1000) {
+		struct jx_insn *p = &x->j->pre[n++];
+		p->off = off;
+		p->bytes = hva + (off - x->start_off);
+		p->bad = !ZYAN_SUCCESS(
+		    soft_decode_zydis(x->mode & 0xff, p->bytes, MIN(0x1000 - off, 15u), &p->z, p->op));
+		if (p->bad || ends_flow(&p->z))
+			break;
+		off += p->z.length;
+	}
+	return n;
 }
 
 /* All of the unit. False: nothing could be translated. */
 static bool
 emit_unit(struct jx *x, const uint8_t *hva)
 {
-	unsigned count = 0;
+	unsigned count = decode_unit(x, hva), n;
 	bool more = true;
+	jit_analyse(x, count);
 	emit_entry(x);
-	while (more && !x->failed) {
-		unsigned avail = 0x1000 - x->off;
-		ZyanStatus st;
-		if (avail == 0 || count == (x->mode & JMODE_ONE ? 1 : JIT_UNIT_INSNS)) {
-			if (avail == 0)
-				em_gs_imm32(&x->e, CPU_OFF(jit_br), BR_NONE);
-			jit_emit_goto(x, (int32_t)x->off);
-			break;
-		}
-		x->bytes = hva + (x->off - x->start_off);
-		st = soft_decode_zydis(x->mode & 0xff, x->bytes, MIN(avail, 15u), &x->z, x->op);
-		if (!ZYAN_SUCCESS(st)) {
-			if (count == 0 && avail < 15)
+	for (n = 0; n < count && more && !x->failed; n++) {
+		const struct jx_insn *p = &x->j->pre[n];
+		unsigned avail = MIN(0x1000 - p->off, 15u);
+		x->n = n;
+		x->no_group = false;
+		x->bytes = p->bytes;
+		x->z = &p->z;
+		x->op = p->op;
+		if (p->bad) {
+			if (n == 0 && avail < 15)
 				return false;
 			jit_emit_step(x);
-			x->off += MIN(avail, 15u); /* a change of any of these may make it an instruction */
+			x->off += avail; /* a change of any of these may make it an instruction */
+			more = false;
 			break;
 		}
 		more = one_insn(x);
-		x->off += x->z.length;
-		count++;
+		x->off += p->z.length;
 	}
-	x->cpu->ctr.jit_insns += count;
+	if (more && !x->failed) {
+		if (x->off >= 0x1000)
+			em_gs_imm32(&x->e, CPU_OFF(jit_br), BR_NONE);
+		jit_emit_goto(x, (int32_t)x->off);
+	}
+	x->cpu->ctr.jit_insns += n;
 	return true;
 }
 
@@ -176,6 +223,8 @@ soft_jit_translate(struct soft_cpu *cpu, uint64_t gpa, const uint8_t *hva, uint3
 	x.e.p = j->rw + j->used;
 	x.is64 = (mode & MODE_CS) == MODE_64;
 	x.mmu = mode >> JMODE_MMU_SHIFT & 3;
+	x.fl_host = mode & JMODE_EFLAGS;
+	x.fl_ax = !x.fl_host;
 	x.off = x.start_off = gpa & 0xfff;
 	if (!emit_unit(&x, hva)) {
 		u = NULL;

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Paging (SDM vol. 3A ch. 4), the software TLB, and the slow path of every memory
- * access: page faults, accessed and dirty bits, device memory, page crossings,
- * watchpoints, alignment checks.
+ * The software TLB, and the slow path of every memory access: page faults, device
+ * memory, page crossings, watchpoints, alignment checks. The walk is walk.c's.
  *
  * A TLB entry lets an access go straight to host memory. It is made only for RAM,
  * and for writes only when the page's D bit is set and no decoded code lies in it.
@@ -10,17 +9,8 @@
 #include <pthread.h>
 #include "engine/soft/code.h"
 #include "engine/soft/cpu.h"
+#include "engine/soft/walk.h"
 
-enum { ACC_READ, ACC_WRITE, ACC_EXEC };
-
-#define PTE_P	   (1ull << 0)
-#define PTE_W	   (1ull << 1)
-#define PTE_U	   (1ull << 2)
-#define PTE_A	   (1ull << 5)
-#define PTE_D	   (1ull << 6)
-#define PTE_PS	   (1ull << 7)
-#define PTE_NX	   (1ull << 63)
-#define PTE_G	   (1ull << 8)
 #define TLB_LARGE  1ull /* in soft_tlb.gpa[]: part of a page above 4 KiB */
 #define TLB_GLOBAL 2ull /* stays when CR3 is written */
 
@@ -32,7 +22,7 @@ static void
 tlb_init(struct soft_tlb *t)
 {
 	for (unsigned n = 0; n < TLB_SIZE; n++)
-		t->nr[n] = t->nw[n] = TLB_NOTAG(n);
+		t->e[n].nr = t->e[n].nw = TLB_NOTAG(n);
 }
 
 static void
@@ -42,75 +32,137 @@ tlb_nothing_init(void)
 }
 
 static void
-tlb_clear(struct soft_cpu *cpu, unsigned idx)
+empty(struct soft_tlb *t, unsigned n)
 {
-	tlb_init(&cpu->tlb[idx]);
-	cpu->tlb_used[idx] = 0;
+	t->e[n].nr = t->e[n].nw = TLB_NOTAG(n);
 }
 
-/* All but global pages (SDM vol. 3A 4.10.4.1). */
+/* Empty the first level; `global`: of global pages too (SDM vol. 3A 4.10.4.1). */
 static void
-tlb_clear_local(struct soft_tlb *t)
+tlb_clear(struct soft_cpu *cpu, unsigned idx, bool global)
 {
-	for (unsigned n = 0; n < TLB_SIZE; n++) {
-		if (!(t->gpa[n] & TLB_GLOBAL))
-			t->nr[n] = t->nw[n] = TLB_NOTAG(n);
+	struct soft_tlb *t = &cpu->tlb[idx];
+	unsigned fills = cpu->tlb_fills[idx];
+	if (global && cpu->tlb_globals[idx]) {
+		tlb_init(t);
+	} else if (fills <= TLB_LIST) {
+		for (unsigned k = 0; k < fills; k++)
+			empty(t, cpu->tlb_list[idx][k]);
+	} else {
+		for (unsigned n = 0; n < TLB_SIZE; n++) {
+			if (!(t->e[n].gpa & TLB_GLOBAL))
+				empty(t, n);
+		}
 	}
+	cpu->tlb_fills[idx] = 0;
+	cpu->tlb_globals[idx] &= !global;
+	cpu->tlb_large[idx] &= !global;
 }
 
-void
-soft_tlb_flush(struct soft_cpu *cpu, bool global)
+static void
+tlb_clear_all(struct soft_cpu *cpu, bool global)
 {
 	pthread_once(&tlb_nothing_once, tlb_nothing_init);
-	for (unsigned idx = 0; idx < MMU_COUNT; idx++) {
-		if (!cpu->tlb_used[idx])
-			continue;
-		if (global || idx == MMU_USER)
-			tlb_clear(cpu, idx);
-		else
-			tlb_clear_local(&cpu->tlb[idx]);
-	}
+	for (unsigned idx = 0; idx < MMU_COUNT; idx++)
+		tlb_clear(cpu, idx, global);
+}
+
+/* What is known of linear addresses of code. */
+static void
+forget_code(struct soft_cpu *cpu, bool global)
+{
 	for (unsigned n = 0; n < ITLB_SIZE; n++) {
 		if (global || !cpu->itlb[n].global)
 			cpu->itlb[n].tag = 2;
 	}
-	if (global)
+	if (global) {
 		cpu->jc_gen++;
-	else
+		memset(cpu->exec_pages, 0, sizeof(cpu->exec_pages));
+	} else {
 		cpu->jc_gen_local++;
+	}
+}
+
+void
+soft_tlb_flush(struct soft_cpu *cpu)
+{
+	tlb_clear_all(cpu, true);
+	soft_tlb2_flush(cpu);
+	forget_code(cpu, true);
 	cpu->ctr.tlb_flush++;
 }
 
 void
-soft_tlb_flush_page(struct soft_cpu *cpu, uint64_t la)
+soft_tlb_recheck(struct soft_cpu *cpu)
 {
-	for (unsigned idx = 0; idx < MMU_COUNT; idx++) {
-		struct soft_tlb *t = &cpu->tlb[idx];
-		unsigned k = TLB_INDEX(la);
-		if (!cpu->tlb_used[idx])
-			continue;
-		t->nr[k] = t->nw[k] = TLB_NOTAG(k);
-		for (unsigned n = 0; n < TLB_SIZE; n++) { /* the rest of a large page that holds la */
-			uint64_t tag = 0 - (t->nr[n] != TLB_NOTAG(n) ? t->nr[n] : t->nw[n]);
-			if ((t->gpa[n] & TLB_LARGE) && ((tag ^ la) & ~(GIB - 1)) == 0)
-				t->nr[n] = t->nw[n] = TLB_NOTAG(n);
-		}
+	tlb_clear_all(cpu, true);
+}
+
+void
+soft_tlb_switch(struct soft_cpu *cpu, unsigned pcid, bool keep)
+{
+	soft_tlb2_switch(cpu, pcid, keep);
+	tlb_clear_all(cpu, false);
+	forget_code(cpu, false);
+	cpu->ctr.tlb_flush++;
+}
+
+void
+soft_tlb_flush_pcid(struct soft_cpu *cpu, unsigned pcid)
+{
+	soft_tlb2_flush_pcid(cpu, pcid);
+	if (pcid == cpu->tlb2.pcid) {
+		tlb_clear_all(cpu, false);
+		forget_code(cpu, false);
 	}
+}
+
+void
+soft_tlb_flush_locals(struct soft_cpu *cpu)
+{
+	soft_tlb2_flush_locals(cpu);
+	tlb_clear_all(cpu, false);
+	forget_code(cpu, false);
+}
+
+/* The first level's entry for la, and the rest of a large page that holds it. */
+static void
+tlb_clear_page(struct soft_cpu *cpu, unsigned idx, uint64_t la)
+{
+	struct soft_tlb *t = &cpu->tlb[idx];
+	empty(t, TLB_INDEX(la));
+	for (unsigned n = 0; n < TLB_SIZE && cpu->tlb_large[idx]; n++) {
+		struct soft_tlb_entry *e = &t->e[n];
+		uint64_t tag = 0 - (e->nr != TLB_NOTAG(n) ? e->nr : e->nw);
+		if ((e->gpa & TLB_LARGE) && ((tag ^ la) & ~(GIB - 1)) == 0)
+			empty(t, n);
+	}
+}
+
+void
+soft_tlb_flush_page(struct soft_cpu *cpu, uint64_t la, unsigned pcid)
+{
+	bool large = soft_tlb2_flush_page(cpu, la, pcid);
+	if (pcid != cpu->tlb2.pcid)
+		return;
+	for (unsigned idx = 0; idx < MMU_COUNT; idx++)
+		tlb_clear_page(cpu, idx, la);
 	for (unsigned n = 0; n < ITLB_SIZE; n++)
 		cpu->itlb[n].tag = 2;
-	cpu->jc_gen++;
+	if (large || (cpu->exec_pages[(la >> 12) % EXEC_PAGES / 64] >> ((la >> 12) % 64) & 1))
+		forget_code(cpu, true);
 }
 
 void
 soft_tlb_wprotect(struct soft_cpu *cpu, uint64_t gpa)
 {
+	cpu->wprotects++;
 	for (unsigned idx = 0; idx < MMU_COUNT; idx++) {
 		struct soft_tlb *t = &cpu->tlb[idx];
-		if (!cpu->tlb_used[idx])
-			continue;
-		for (unsigned n = 0; n < TLB_SIZE; n++) {
-			if (gpa == TLB_ALL || (t->gpa[n] & PAGE_MASK4) == gpa)
-				t->nw[n] = TLB_NOTAG(n);
+		for (unsigned n = 0; n < TLB_SIZE && (cpu->tlb_fills[idx] != 0 || cpu->tlb_globals[idx]);
+		     n++) {
+			if (gpa == TLB_ALL || (t->e[n].gpa & PAGE_MASK4) == gpa)
+				t->e[n].nw = TLB_NOTAG(n);
 		}
 	}
 }
@@ -130,209 +182,6 @@ soft_mmu_update(struct soft_cpu *cpu)
 	cpu->dtlb = cpu->ac_on ? &tlb_nothing : &cpu->tlb[mmu_index(cpu)];
 }
 
-/* ---- the walk ---- */
-struct walk {
-	uint64_t gpa;  /* of the byte asked for */
-	uint64_t page; /* bytes of the page */
-	bool user, write, nx;
-	uint64_t last; /* the entry that maps the page */
-	uint64_t entry_gpa[5];
-	uint8_t entry_size;
-	unsigned levels; /* entries used */
-	uint32_t fault;	 /* 0, or PFEC_* | FAULT */
-};
-#define WALK_FAULT 0x80000000u
-
-static bool
-pte_read(struct soft_cpu *cpu, uint64_t gpa, unsigned size, uint64_t *pte)
-{
-	const struct gm_range *r = gpmap_find(cpu->vm->mem, gpa);
-	if (r == NULL)
-		return false; /* tables in device memory: nothing is present there */
-	if (size == 8)
-		*pte = __atomic_load_n((uint64_t *)(r->hva + (gpa - r->gpa)), __ATOMIC_RELAXED);
-	else
-		*pte = __atomic_load_n((uint32_t *)(r->hva + (gpa - r->gpa)), __ATOMIC_RELAXED);
-	return true;
-}
-
-static void
-walk_fault(struct walk *w, uint32_t err)
-{
-	w->fault = WALK_FAULT | err;
-}
-
-/* 32-bit paging: two levels of 4-byte entries, 4 MiB pages with PSE-36 (SDM 4.3). */
-static void
-walk_32(struct soft_cpu *cpu, uint64_t la, struct walk *w)
-{
-	uint64_t table = cpu->st.cr3 & 0xfffff000, pde = 0, pte = 0;
-	w->entry_size = 4;
-	w->entry_gpa[0] = table + ((la >> 22) & 0x3ff) * 4;
-	w->levels = 1;
-	if (!pte_read(cpu, w->entry_gpa[0], 4, &pde) || !(pde & PTE_P))
-		return walk_fault(w, 0);
-	w->user = pde & PTE_U;
-	w->write = pde & PTE_W;
-	if ((pde & PTE_PS) && (cpu->st.cr4 & CR4_PSE)) {
-		unsigned high = MIN(8u, (unsigned)__builtin_popcountll(cpu->phys_mask) - 32u);
-		if (pde & (0x3fe000ull & ~(size_mask(1) >> (8 - high) << 13)))
-			return walk_fault(w, PFEC_P | PFEC_RSVD);
-		w->page = 4 * MIB;
-		w->gpa = ((pde & 0xffc00000) | (bits(pde, 13, 8) << 32) | (la & 0x3fffff)) & cpu->phys_mask;
-		w->last = pde;
-		return;
-	}
-	w->entry_gpa[1] = (pde & 0xfffff000) + ((la >> 12) & 0x3ff) * 4;
-	w->levels = 2;
-	if (!pte_read(cpu, w->entry_gpa[1], 4, &pte) || !(pte & PTE_P))
-		return walk_fault(w, 0);
-	w->user = w->user && (pte & PTE_U);
-	w->write = w->write && (pte & PTE_W);
-	w->page = 4 * KIB;
-	w->gpa = (pte & 0xfffff000) | (la & 0xfff);
-	w->last = pte;
-}
-
-/* PAE, 4-level and 5-level paging: 8-byte entries, `level` counts down to 1 (SDM 4.4, 4.5). */
-static void
-walk_64(struct soft_cpu *cpu, uint64_t la, struct walk *w, unsigned level, uint64_t table)
-{
-	bool nxe = cpu->st.msr.efer & EFER_NXE, lm = soft_long_mode(cpu);
-	uint64_t rsvd =
-	    (~cpu->phys_mask & 0x000ffffffffff000ull) | (nxe ? 0 : PTE_NX) | (lm ? 0 : 0x7ff0000000000000ull);
-	uint64_t pte = 0;
-	w->user = w->write = true;
-	w->entry_size = 8;
-	for (;; level--) {
-		unsigned sh = 12 + 9 * (level - 1);
-		w->entry_gpa[w->levels] = table + ((la >> sh) & 0x1ff) * 8;
-		if (!pte_read(cpu, w->entry_gpa[w->levels++], 8, &pte) || !(pte & PTE_P))
-			return walk_fault(w, 0);
-		bool large = (pte & PTE_PS) && level > 1;
-		if ((pte & rsvd) || (large && level > 3))
-			return walk_fault(w, PFEC_P | PFEC_RSVD);
-		w->user = w->user && (pte & PTE_U);
-		w->write = w->write && (pte & PTE_W);
-		w->nx = w->nx || (nxe && (pte & PTE_NX));
-		if (level == 1 || large) {
-			uint64_t mask = (1ull << sh) - 1;
-			if (large && (pte & mask & ~0x1fffull))
-				return walk_fault(w, PFEC_P | PFEC_RSVD);
-			w->page = mask + 1;
-			w->gpa = (pte & 0x000ffffffffff000ull & ~mask) | (la & mask);
-			w->last = pte;
-			return;
-		}
-		table = pte & 0x000ffffffffff000ull;
-	}
-}
-
-static void
-walk_tables(struct soft_cpu *cpu, uint64_t la, struct walk *w)
-{
-	memset(w, 0, sizeof(*w));
-	if (!(cpu->st.cr0 & CR0_PG)) {
-		w->gpa = la & 0xffffffff;
-		w->page = 4 * KIB;
-		w->user = w->write = true;
-		return;
-	}
-	if (soft_long_mode(cpu))
-		return walk_64(cpu, la, w, cpu->st.cr4 & CR4_LA57 ? 5 : 4,
-			       cpu->st.cr3 & 0x000ffffffffff000ull);
-	if (!(cpu->st.cr4 & CR4_PAE))
-		return walk_32(cpu, la, w);
-	uint64_t pdpte = cpu->st.pdpte[(la >> 30) & 3];
-	if (!(pdpte & PTE_P))
-		return walk_fault(w, 0);
-	walk_64(cpu, la, w, 2, pdpte & 0x000ffffffffff000ull);
-}
-
-/* Protection keys for user and supervisor pages (SDM 4.6.2); data accesses in long mode only. */
-static bool
-pkey_denies(const struct soft_cpu *cpu, const struct walk *w, bool user, int acc)
-{
-	uint32_t rights;
-	if (acc == ACC_EXEC || !soft_long_mode(cpu) || w->levels == 0)
-		return false;
-	if (w->user && (cpu->st.cr4 & CR4_PKE))
-		rights = cpu->st.xs.pkru >> (2 * bits(w->last, 59, 4));
-	else if (!w->user && (cpu->st.cr4 & CR4_PKS))
-		rights = (uint32_t)cpu->st.msr.pkrs >> (2 * bits(w->last, 59, 4));
-	else
-		return false;
-	return (rights & 1) || (acc == ACC_WRITE && (rights & 2) && (user || (cpu->st.cr0 & CR0_WP)));
-}
-
-/* The permission rules (SDM 4.6.1). 0, or the fault's error bits. */
-static uint32_t
-walk_check(const struct soft_cpu *cpu, const struct walk *w, unsigned idx, int acc)
-{
-	bool user = idx == MMU_USER;
-	if (w->fault)
-		return w->fault;
-	if (w->levels == 0)
-		return 0;
-	if (pkey_denies(cpu, w, user, acc))
-		return WALK_FAULT | PFEC_P | PFEC_PK;
-	bool bad = (user && !w->user) || (acc == ACC_EXEC && w->nx) ||
-		   (acc == ACC_WRITE && !w->write && (user || (cpu->st.cr0 & CR0_WP))) ||
-		   (!user && w->user && acc == ACC_EXEC && (cpu->st.cr4 & CR4_SMEP)) ||
-		   (!user && w->user && acc != ACC_EXEC && (cpu->st.cr4 & CR4_SMAP) && idx == MMU_KERNEL);
-	return bad ? WALK_FAULT | PFEC_P : 0;
-}
-
-/* Set A in every entry used, and D in the last, by compare-exchange. False: an entry changed under us. */
-static bool
-walk_mark(struct soft_cpu *cpu, const struct walk *w, bool dirty)
-{
-	for (unsigned l = 0; l < w->levels; l++) {
-		uint64_t gpa = w->entry_gpa[l], old, set = PTE_A | (dirty && l == w->levels - 1 ? PTE_D : 0);
-		const struct gm_range *r = gpmap_find(cpu->vm->mem, gpa);
-		if (r == NULL || !pte_read(cpu, gpa, w->entry_size, &old))
-			return false;
-		if ((old & set) == set || r->kind != GM_RAM)
-			continue;
-		if (l == w->levels - 1 && old != w->last)
-			return false;
-		void *p = r->hva + (gpa - r->gpa);
-		uint32_t old32 = (uint32_t)old;
-		if (w->entry_size == 8
-			? !__atomic_compare_exchange_n((uint64_t *)p, &old, old | set, false,
-						       __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)
-			: !__atomic_compare_exchange_n((uint32_t *)p, &old32, old32 | (uint32_t)set, false,
-						       __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
-			return false;
-		if (soft_code_page(cpu->vm, gpa))
-			soft_code_written(cpu->vm, cpu, gpa, w->entry_size);
-	}
-	return true;
-}
-
-bool
-soft_load_pdptes(struct soft_cpu *cpu, uint64_t cr3)
-{
-	uint64_t v[4], rsvd = (~cpu->phys_mask & ~0xfffull) | 0x1e6;
-	for (unsigned n = 0; n < 4; n++) {
-		if (!pte_read(cpu, (cr3 & 0xffffffe0) + n * 8, 8, &v[n]))
-			v[n] = 0;
-		if ((v[n] & PTE_P) && (v[n] & rsvd))
-			return false;
-	}
-	memcpy(cpu->st.pdpte, v, sizeof(v));
-	return true;
-}
-
-bool
-soft_translate(struct soft_cpu *cpu, uint64_t la, uint64_t *gpa)
-{
-	struct walk w;
-	walk_tables(cpu, la, &w);
-	*gpa = w.gpa;
-	return !w.fault;
-}
-
 static void __attribute__((noreturn, cold))
 raise_walk(struct soft_cpu *cpu, uint64_t la, uint32_t err, unsigned idx, int acc)
 {
@@ -349,23 +198,10 @@ static void __attribute__((noreturn, cold)) raise_noncanonical(struct soft_cpu *
 	soft_raise_err(cpu, cpu->cur != NULL && cpu->cur->seg == X86_SS ? EXC_SS : EXC_GP, 0);
 }
 
-/* Translate with all checks and side effects. Returns 0, or the fault's bits for raise_walk(). */
-static uint32_t
-try_translate(struct soft_cpu *cpu, uint64_t la, unsigned idx, int acc, struct walk *w)
-{
-	do {
-		walk_tables(cpu, la, w);
-		uint32_t f = walk_check(cpu, w, idx, acc);
-		if (UNLIKELY(f))
-			return f;
-	} while (!walk_mark(cpu, w, acc == ACC_WRITE));
-	return 0;
-}
-
 static void
 translate(struct soft_cpu *cpu, uint64_t la, unsigned idx, int acc, struct walk *w)
 {
-	uint32_t f = try_translate(cpu, la, idx, acc, w);
+	uint32_t f = soft_walk(cpu, la, idx, acc, w);
 	if (UNLIKELY(f))
 		raise_walk(cpu, la, f, idx, acc);
 }
@@ -402,12 +238,6 @@ watch_check(struct soft_cpu *cpu, uint64_t la, unsigned size, bool write)
 	}
 }
 
-static bool
-is_global(const struct soft_cpu *cpu, const struct walk *w)
-{
-	return w->levels != 0 && (w->last & PTE_G) && (cpu->st.cr4 & CR4_PGE);
-}
-
 /* ---- filling ---- */
 struct target {
 	uint8_t *hva; /* NULL: device */
@@ -416,19 +246,27 @@ struct target {
 	bool rom;
 };
 
+static void
+note_fill(struct soft_cpu *cpu, unsigned idx, unsigned n)
+{
+	if (cpu->tlb_fills[idx] < TLB_LIST)
+		cpu->tlb_list[idx][cpu->tlb_fills[idx]] = (uint16_t)n;
+	cpu->tlb_fills[idx] = (uint16_t)MIN(cpu->tlb_fills[idx] + 1u, TLB_LIST + 1);
+}
+
 /* Where la leads, and into the TLB with it. A fault is raised, or, with `fault`, reported there. */
 static struct target
 resolve_or(struct soft_cpu *cpu, uint64_t la, unsigned idx, int acc, uint32_t *fault)
 {
-	struct soft_tlb *tlb = &cpu->tlb[idx];
+	unsigned n = TLB_INDEX(la);
+	struct soft_tlb_entry *e = &cpu->tlb[idx].e[n];
 	struct target t = {0};
 	struct walk w;
 	uint64_t ntag = 0 - (la & PAGE_MASK4);
-	unsigned n = TLB_INDEX(la);
 
-	if ((acc == ACC_READ ? tlb->nr[n] : tlb->nw[n]) == ntag) {
-		t.hva = (uint8_t *)(la + tlb->add[n]);
-		t.gpa = (tlb->gpa[n] & PAGE_MASK4) | (la & 0xfff);
+	if ((acc == ACC_READ ? e->nr : e->nw) == ntag) {
+		t.hva = e->page + (la & 0xfff);
+		t.gpa = (e->gpa & PAGE_MASK4) | (la & 0xfff);
 		return t;
 	}
 	if (soft_long_mode(cpu) && !soft_canonical(cpu, la))
@@ -436,7 +274,7 @@ resolve_or(struct soft_cpu *cpu, uint64_t la, unsigned idx, int acc, uint32_t *f
 	cpu->ctr.tlb_miss++;
 	if (fault == NULL)
 		translate(cpu, la, idx, acc, &w);
-	else if ((*fault = try_translate(cpu, la, idx, acc, &w)) != 0)
+	else if ((*fault = soft_walk(cpu, la, idx, acc, &w)) != 0)
 		return t;
 	t.gpa = w.gpa;
 	const struct gm_range *r = gpmap_find(cpu->vm->mem, w.gpa);
@@ -447,19 +285,24 @@ resolve_or(struct soft_cpu *cpu, uint64_t la, unsigned idx, int acc, uint32_t *f
 	t.code = cpu->trace != NULL || soft_code_page(cpu->vm, w.gpa); /* a trace sees every write */
 	if (UNLIKELY(cpu->st.dr[7] & 0xff) && watched_page(cpu, la))
 		return t;
-	uint64_t old_r = tlb->nr[n];
-	tlb->nr[n] = ntag;
-	tlb->nw[n] = TLB_NOTAG(n);
+	uint64_t old_r = e->nr;
+	e->nr = ntag;
+	e->nw = TLB_NOTAG(n);
 	if (!t.rom && !t.code &&
 	    (w.levels == 0 || acc == ACC_WRITE ||
-	     ((w.last & PTE_D) && walk_check(cpu, &w, idx, ACC_WRITE) == 0)))
-		tlb->nw[n] = ntag;
-	if (acc == ACC_WRITE && old_r != ntag && w.levels != 0 && walk_check(cpu, &w, idx, ACC_READ) != 0)
-		tlb->nr[n] = TLB_NOTAG(n);
-	tlb->add[n] = (uintptr_t)t.hva - la;
-	tlb->gpa[n] =
-	    (w.gpa & PAGE_MASK4) | (w.page > 4096 ? TLB_LARGE : 0) | (is_global(cpu, &w) ? TLB_GLOBAL : 0);
-	cpu->tlb_used[idx] = 1;
+	     ((w.last & PTE_D) && soft_walk_check(cpu, &w, idx, ACC_WRITE) == 0)))
+		e->nw = ntag;
+	if (acc == ACC_WRITE && old_r != ntag && w.levels != 0 &&
+	    soft_walk_check(cpu, &w, idx, ACC_READ) != 0)
+		e->nr = TLB_NOTAG(n);
+	e->page = t.hva - (la & 0xfff);
+	e->gpa = (w.gpa & PAGE_MASK4) | (w.page > 4096 ? TLB_LARGE : 0) |
+		 (soft_walk_global(cpu, &w) ? TLB_GLOBAL : 0);
+	cpu->tlb_large[idx] |= w.page > 4096;
+	if (e->gpa & TLB_GLOBAL)
+		cpu->tlb_globals[idx] = true;
+	else
+		note_fill(cpu, idx, n);
 	return t;
 }
 
@@ -481,7 +324,7 @@ soft_tlb_fill(struct soft_cpu *cpu, uint64_t la, unsigned size, bool write, uint
 	if (fault != 0)
 		return false;
 	*addend = (uintptr_t)t.hva - la;
-	if (TLB_HIT(write ? cpu->dtlb->nw[n] : cpu->dtlb->nr[n], la))
+	if (TLB_HIT(write ? cpu->dtlb->e[n].nw : cpu->dtlb->e[n].nr, la))
 		return true;
 	return t.code && !t.rom && t.hva != NULL && soft_code_before_write(cpu, t.gpa, size);
 }
@@ -744,17 +587,16 @@ soft_probe_aligned(struct soft_cpu *cpu, uint64_t la, unsigned size, bool write)
 uint8_t *
 soft_direct(struct soft_cpu *cpu, uint64_t la, bool write)
 {
-	struct soft_tlb *t = cpu->dtlb;
+	const struct soft_tlb_entry *e = &cpu->dtlb->e[TLB_INDEX(la)];
 	uint64_t ntag = 0 - (la & PAGE_MASK4);
-	unsigned n = TLB_INDEX(la);
-	if ((write ? t->nw[n] : t->nr[n]) != ntag) {
+	if ((write ? e->nw : e->nr) != ntag) {
 		if (cpu->ac_on)
 			return NULL;
 		resolve(cpu, la, mmu_index(cpu), write ? ACC_WRITE : ACC_READ);
-		if ((write ? t->nw[n] : t->nr[n]) != ntag)
+		if ((write ? e->nw : e->nr) != ntag)
 			return NULL;
 	}
-	return (uint8_t *)(la + t->add[n]);
+	return e->page + (la & 0xfff);
 }
 
 /* ---- read-modify-write ---- */
@@ -855,8 +697,9 @@ soft_fetch_ptr(struct soft_cpu *cpu, uint64_t la, uint64_t *gpa)
 	const struct gm_range *r = gpmap_find(cpu->vm->mem, w.gpa);
 	if (r == NULL)
 		return NULL;
+	cpu->exec_pages[(la >> 12) % EXEC_PAGES / 64] |= 1ull << ((la >> 12) % 64);
 	e->tag = tag;
-	e->global = is_global(cpu, &w);
+	e->global = soft_walk_global(cpu, &w);
 	e->hva = r->hva + ((w.gpa & PAGE_MASK4) - r->gpa);
 	e->gpa = w.gpa & PAGE_MASK4;
 	return e->hva + (la & 0xfff);

@@ -211,7 +211,7 @@ soft_set_efer(struct soft_cpu *cpu, uint64_t v)
 		soft_gp(cpu, 0);
 	cpu->st.msr.efer = (v & ~(uint64_t)EFER_LMA) | (old & EFER_LMA); /* LMA follows CR0.PG only */
 	if ((v ^ old) & EFER_NXE)
-		soft_tlb_flush(cpu, true);
+		soft_tlb_flush(cpu);
 }
 
 /* Memory types 0, 1, 4-7 (PAT; 7 is UC-) or 0, 1, 4-6 (MTRR) in every byte. */

@@ -236,6 +236,6 @@ OP(op_pkru)
 	if (cpu->st.xs.pkru == (uint32_t)cpu->gpr[X86_RAX])
 		return soft_leave_after(cpu, i);
 	cpu->st.xs.pkru = (uint32_t)cpu->gpr[X86_RAX];
-	soft_tlb_flush(cpu, true);
+	soft_tlb_recheck(cpu);
 	return soft_leave_after(cpu, i);
 }

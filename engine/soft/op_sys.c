@@ -212,7 +212,7 @@ soft_write_cr0(struct soft_cpu *cpu, uint64_t v)
 	cpu->st.cr0 = v;
 	set_lma(cpu, lme && (v & CR0_PG));
 	if ((old ^ v) & (CR0_PG | CR0_PE | CR0_WP))
-		soft_tlb_flush(cpu, true);
+		soft_tlb_flush(cpu);
 	if (!(v & CR0_PE))
 		soft_set_cpl(cpu, 0);
 	soft_mmu_update(cpu);
@@ -222,10 +222,11 @@ soft_write_cr0(struct soft_cpu *cpu, uint64_t v)
 void
 soft_write_cr3(struct soft_cpu *cpu, uint64_t v)
 {
-	bool lm = soft_long_mode(cpu);
+	bool lm = soft_long_mode(cpu), pcide = cpu->st.cr4 & CR4_PCIDE, keep = false;
 	if (lm) {
-		if (cpu->st.cr4 & CR4_PCIDE)
-			v &= ~(1ull << 63); /* "keep the TLB": a permission, not a duty */
+		keep = pcide && v >> 63;
+		if (pcide)
+			v &= ~(1ull << 63);
 		if (v & ~cpu->phys_mask & ~0xfffull)
 			soft_gp(cpu, 0);
 	} else {
@@ -233,8 +234,10 @@ soft_write_cr3(struct soft_cpu *cpu, uint64_t v)
 		if ((cpu->st.cr0 & CR0_PG) && (cpu->st.cr4 & CR4_PAE) && !soft_load_pdptes(cpu, v))
 			soft_gp(cpu, 0);
 	}
+	if (keep && v == cpu->st.cr3)
+		return;
 	cpu->st.cr3 = v;
-	soft_tlb_flush(cpu, false);
+	soft_tlb_switch(cpu, pcide ? v & 0xfff : 0, keep);
 }
 
 void
@@ -254,7 +257,7 @@ soft_write_cr4(struct soft_cpu *cpu, uint64_t v)
 		soft_gp(cpu, 0);
 	cpu->st.cr4 = v;
 	if ((v ^ old) & flush)
-		soft_tlb_flush(cpu, true);
+		soft_tlb_flush(cpu);
 	soft_mmu_update(cpu);
 }
 
@@ -394,7 +397,7 @@ OP(op_mov_to_dr)
 	else if (!soft_canonical(cpu, v))
 		v &= 0xffffffffffffull; /* never matches; kept readable */
 	cpu->st.dr[n] = n < 4 ? soft_reg_get(cpu, i->src, soft_is64(cpu) ? 8 : 4) : v;
-	soft_tlb_flush(cpu, true); /* watched pages take the slow path */
+	soft_tlb_flush(cpu); /* watched pages take the slow path */
 	soft_attn_set(cpu, ATTN_LEAVE);
 	return soft_leave_after(cpu, i);
 }
@@ -412,7 +415,7 @@ OP(op_invlpg)
 	} else {
 		la = (la + cpu->st.seg[i->seg].base) & 0xffffffff;
 	}
-	soft_tlb_flush_page(cpu, la);
+	soft_tlb_flush_page(cpu, la, cpu->tlb2.pcid);
 	return soft_leave_after(cpu, i);
 }
 
@@ -431,7 +434,20 @@ OP(op_invpcid)
 		soft_gp(cpu, 0);
 	if (type == 0 && !soft_canonical(cpu, desc[1]))
 		soft_gp(cpu, 0);
-	soft_tlb_flush(cpu, true);
+	switch (type) {
+	case 0:
+		soft_tlb_flush_page(cpu, desc[1], desc[0] & 0xfff);
+		break;
+	case 1:
+		soft_tlb_flush_pcid(cpu, desc[0] & 0xfff);
+		break;
+	case 2:
+		soft_tlb_flush(cpu);
+		break;
+	default:
+		soft_tlb_flush_locals(cpu);
+		break;
+	}
 	return soft_leave_after(cpu, i);
 }
 

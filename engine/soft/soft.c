@@ -600,7 +600,7 @@ soft_vcpu_create(struct engine_vm *evm, unsigned id, const struct x86_cpuid *cpu
 		return NULL;
 	}
 	for (unsigned n = 0; n < MMU_COUNT; n++)
-		cpu->tlb_used[n] = 1;
+		cpu->tlb_globals[n] = true; /* so that the first flush empties them */
 	vm->cpus[id] = cpu;
 	unsigned n = atomic_load(&vm->ncpus);
 	atomic_store(&vm->ncpus, MAX(n, id + 1));
@@ -731,7 +731,7 @@ soft_set_state(struct engine_vcpu *v, unsigned mask, const struct x86_state *s, 
 	soft_pmu_changed(cpu);
 	soft_set_cpl(cpu, cpl_of(c));
 	soft_update_mode(cpu);
-	soft_tlb_flush(cpu, true);
+	soft_tlb_flush(cpu);
 	soft_attn_set(cpu, ATTN_LEAVE);
 	return 0;
 }

@@ -226,10 +226,9 @@ stub_trap(struct soft_cpu *cpu, const struct soft_stub *s, unsigned trap)
 static void
 load_operand(struct soft_cpu *cpu, uint64_t la, uint8_t *buf, unsigned n)
 {
-	const struct soft_tlb *t = cpu->dtlb;
-	unsigned k = TLB_INDEX(la);
-	if (LIKELY(TLB_HIT(t->nr[k], la + n - 1)))
-		memcpy(buf, (const void *)(la + t->add[k]), n);
+	const struct soft_tlb_entry *t = &cpu->dtlb->e[TLB_INDEX(la)];
+	if (LIKELY(TLB_HIT(t->nr, la + n - 1)))
+		memcpy(buf, t->page + (la & 0xfff), n);
 	else
 		soft_load_bytes(cpu, la, buf, n);
 }

@@ -344,7 +344,7 @@ soft_trace_step(struct soft_cpu *cpu)
 	if (t->cfg.count != 0 && t->written == t->cfg.count) {
 		soft_trace_close(cpu);
 		cpu->jit_one = 0;
-		soft_tlb_flush(cpu, true);
+		soft_tlb_flush(cpu);
 		soft_attn_set(cpu, ATTN_LEAVE);
 		return;
 	}

@@ -156,7 +156,7 @@ component_in(struct soft_cpu *cpu, unsigned n, const uint8_t *at)
 	} else if (n == XC_PKRU) {
 		uint32_t v = at != NULL ? get_le32(at) : 0;
 		if (v != cpu->st.xs.pkru)
-			soft_tlb_flush(cpu, true);
+			soft_tlb_recheck(cpu);
 		cpu->st.xs.pkru = v;
 	} else {
 		for (unsigned r = 0; r < part_count(cpu, p); r++)

@@ -72,7 +72,7 @@ def main():
         ended = boot(args.vmm, kernel, args.cpus, args.end, extra)
         t.note(f"{kernel.package}: {ended.seconds:.1f} s")
         lines = ended.out.splitlines()
-        if not t.check(f"{name}: reaches userland", "lhyve: userland" in lines, ended.out[-4000:] + ended.err):
+        if not t.check(f"{name}: reaches userland", "lhyve: userland" in lines, f"exit status {ended.status}\n{ended.out[-4000:]}{ended.err}"):
             t.done()
         at = lines.index("lhyve: userland") + 1
         t.equal(f"{name}: uname", lines[at], kernel.release)

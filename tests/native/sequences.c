@@ -35,19 +35,81 @@ put_branch(struct gen_rng *rng, uint8_t *p)
 	return 2;
 }
 
+/*
+ * Accesses around few registers, which move by constants, are copied, pushed and popped: what the translator
+ * checks together. The registers begin near the ends of pages.
+ */
+static const uint8_t cluster_regs[] = {3, 4, 5, 6, 12, 14}; /* RBX, RSP, RBP, RSI, R12, R14 */
+
+static unsigned
+put_cluster(struct gen_rng *rng, uint8_t *p)
+{
+	static const uint8_t forms[] = {0x8b, 0x89, 0x01, 0x03, 0x8d, 0x88, 0x8a, 0x39, 0x83, 0x8d, 0x89};
+	unsigned form = (unsigned)gen_below(rng, 14), n = 0;
+	unsigned b = cluster_regs[gen_below(rng, sizeof(cluster_regs))];
+	unsigned r = gen_below(rng, 6) == 0 ? b : (unsigned)gen_below(rng, 16);
+	unsigned b2 = cluster_regs[gen_below(rng, sizeof(cluster_regs))];
+	if (form >= 11) { /* PUSH, POP; a register's copy */
+		if (form == 13) {
+			p[n++] = (uint8_t)(0x48 | (b2 >> 3) << 2 | b >> 3);
+			p[n++] = 0x89;
+			p[n++] = (uint8_t)(0xc0 | (b2 & 7) << 3 | (b & 7));
+			return n;
+		}
+		if (r >= 8)
+			p[n++] = 0x41;
+		p[n++] = (uint8_t)((form == 11 ? 0x50 : 0x58) | (r & 7));
+		return n;
+	}
+	if (forms[form] == 0x83) { /* ADD, SUB with a constant */
+		p[n++] = (uint8_t)(0x48 | b >> 3);
+		p[n++] = 0x83;
+		p[n++] = (uint8_t)((gen_below(rng, 2) ? 0xc0 : 0xe8) | (b & 7));
+		p[n++] = (uint8_t)(gen_below(rng, 64) - 32);
+		return n;
+	}
+	if (forms[form] == 0x8d) /* LEA */
+		r = b2;
+	p[n++] = (uint8_t)(0x48 | (r >> 3) << 2 | b >> 3);
+	p[n++] = forms[form];
+	p[n++] = (uint8_t)(0x40 | (r & 7) << 3 | (b & 7));
+	if ((b & 7) == 4)
+		p[n++] = 0x24;
+	p[n++] = (uint8_t)(gen_below(rng, 128) - 64);
+	return n;
+}
+
+static void
+begin_cluster(struct gen_rng *rng, struct oracle_state *s)
+{
+	for (unsigned n = 0; n < sizeof(cluster_regs); n++)
+		s->gpr[cluster_regs[n]] =
+		    ORACLE_DATA + 0x1000 * gen_below(rng, 5) + gen_below(rng, 400) - 200;
+}
+
 static void
 make_sequence(struct sequence *q, uint64_t seed, uint64_t number)
 {
 	struct gen_rng rng;
-	bool compat = number % 5 == 4;
+	bool compat = number % 5 == 4, cluster = number % 5 == 2 || number % 5 == 3;
 
 	gen_seed(&rng, seed + number * 0x9e3779b97f4a7c15ull);
 	gen_random_insn(&rng, compat, &q->first);
 	memcpy(q->code, q->first.insn, q->first.len);
 	q->len = q->first.len;
 	q->count = 1 + (unsigned)gen_below(&rng, LENGTH_MAX);
+	if (cluster) { /* nothing that faults at once, and enough of it */
+		q->code[0] = 0x90;
+		q->len = 1;
+		q->count = LENGTH_MAX;
+		begin_cluster(&rng, &q->first.before);
+	}
 	for (unsigned n = 1; n < q->count; n++) {
 		static struct gen_case c;
+		if (cluster && gen_below(&rng, 12) != 0) {
+			q->len += put_cluster(&rng, q->code + q->len);
+			continue;
+		}
 		if (gen_below(&rng, 6) == 0) {
 			q->len += put_branch(&rng, q->code + q->len);
 			continue;

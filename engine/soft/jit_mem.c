@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Where the guest's flags are, and how translated code reaches guest memory.
+ *
+ * The check of an access changes EFLAGS, so before the first one after an instruction that set them they go
+ * to AX (LAHF, SETO AL), where they stay good until an instruction sets them anew; they come back (ADD AL,
+ * SAHF) only before an instruction that wants them. So they are exact wherever a fault may be.
+ */
+#include "engine/soft/decode.h"
+#include "engine/soft/jit_int.h"
+
+struct jx_mark
+jit_mark(const struct jx *x)
+{
+	return (struct jx_mark){.p = x->e.p,
+				.nool = x->nool,
+				.nfault = x->nfault,
+				.fl_host = x->fl_host,
+				.fl_ax = x->fl_ax,
+				.fpu_known = x->fpu_known,
+				.group = x->group};
+}
+
+void
+jit_undo(struct jx *x, const struct jx_mark *m)
+{
+	x->e.p = m->p;
+	x->nool = m->nool;
+	x->nfault = m->nfault;
+	x->fl_host = m->fl_host;
+	x->fl_ax = m->fl_ax;
+	x->fpu_known = m->fpu_known;
+	x->group = m->group;
+}
+
+struct ool *
+jit_ool(struct jx *x, enum ool_kind kind, uint8_t *from)
+{
+	struct ool *o = &x->ool[x->nool];
+	LH_ASSERT(x->nool < JIT_OOL_MAX);
+	x->nool++;
+	*o = (struct ool){.kind = kind, .from = from, .off = x->off, .ax = x->fl_ax};
+	return o;
+}
+
+/* ---- flags ---- */
+void
+jit_fl_save(struct jx *x)
+{
+	if (x->fl_ax)
+		return;
+	em_fl_save(&x->e);
+	x->fl_ax = true;
+}
+
+void
+jit_fl_host(struct jx *x)
+{
+	if (!x->fl_host)
+		em_fl_load(&x->e);
+	x->fl_ax = x->fl_ax && x->fl_host;
+	x->fl_host = true;
+}
+
+void
+jit_fl_clobber(struct jx *x)
+{
+	jit_fl_save(x);
+	x->fl_host = false;
+}
+
+void
+jit_fl_set(struct jx *x)
+{
+	x->fl_host = true;
+	x->fl_ax = false;
+}
+
+/* ---- addresses ---- */
+void
+jit_reg_load(struct jx *x, unsigned host, unsigned guest, unsigned w)
+{
+	if (jit_host[guest] != EM_NONE)
+		em_mov(&x->e, w, host, jit_host[guest]);
+	else
+		em_gs(&x->e, w, 0x8b, host, GPR_OFF(guest));
+}
+
+/* The host register that holds guest register r for an address; loads it into `scratch` when it has none. */
+static unsigned
+address_reg(struct jx *x, ZydisRegister r, unsigned scratch)
+{
+	unsigned g = soft_reg_offset(r) / 8;
+	if (r == ZYDIS_REGISTER_NONE || g >= 16)
+		return EM_NONE;
+	if (jit_host[g] != EM_NONE)
+		return jit_host[g];
+	em_gs_load(&x->e, scratch, GPR_OFF(g));
+	return scratch;
+}
+
+/* Zydis 4.0 takes REX.B for a base register where ModRM and SIB say disp32 alone. */
+bool
+jit_disp32_alone(const ZydisDecodedInstruction *z)
+{
+	return z->raw.sib.offset != 0 && z->raw.modrm.mod == 0 && z->raw.sib.base == 5;
+}
+
+bool
+jit_emit_offset(struct jx *x, const ZydisDecodedOperand *m, int64_t by, unsigned dst, unsigned w)
+{
+	int64_t disp = m->mem.disp.value + by;
+	ZydisRegister base = m->mem.base;
+	unsigned scale = m->mem.scale ? (unsigned)__builtin_ctz(m->mem.scale) : 0;
+	if (base == ZYDIS_REGISTER_RIP) {
+		disp += x->off + x->z->length;
+		if (disp != (int32_t)disp)
+			return false;
+		em_gs_load(&x->e, dst, CPU_OFF(jit_pagebase));
+		em_lea(&x->e, w, dst, dst, EM_NONE, 0, (int32_t)disp);
+		return true;
+	}
+	if (base == ZYDIS_REGISTER_EIP)
+		return false;
+	if (jit_disp32_alone(x->z)) {
+		base = ZYDIS_REGISTER_NONE;
+		disp = x->z->raw.disp.value + by;
+	}
+	unsigned b = address_reg(x, base, H_R10), i = address_reg(x, m->mem.index, H_RCX);
+	if (b == EM_NONE && i == EM_NONE) {
+		em_mov_imm64(&x->e, dst, w ? (uint64_t)disp : (uint32_t)disp);
+		return true;
+	}
+	if (disp != (int32_t)disp && w)
+		return false;
+	if (i == EM_NONE && disp == 0) {
+		if (b != dst || !w)
+			em_mov(&x->e, w, dst, b);
+		return true;
+	}
+	em_lea(&x->e, w, dst, b, i, scale, (int32_t)disp);
+	return true;
+}
+
+bool
+jit_emit_linear(struct jx *x, const ZydisDecodedOperand *m, int64_t by)
+{
+	unsigned seg = soft_seg_number(m->mem.segment);
+	if (x->z->address_width == 16 ||
+	    (!x->is64 && (x->z->address_width != 32 || seg >= X86_FS || seg == X86_CS)))
+		return false;
+	if (!jit_emit_offset(x, m, by, H_R10, x->z->address_width == 64))
+		return false;
+	if (x->is64 && seg >= X86_FS) {
+		em_gs_load(&x->e, H_RCX, CPU_OFF(seg_base) + 8 * seg);
+		em_lea(&x->e, 1, H_R10, H_R10, H_RCX, 0, 0);
+	}
+	return true;
+}
+
+/* ---- the check ---- */
+static size_t
+tlb_off(const struct jx *x, size_t member)
+{
+	return CPU_OFF(tlb) + x->mmu * sizeof(struct soft_tlb) + member;
+}
+
+size_t
+jit_tag_off(const struct jx *x, bool write)
+{
+	return tlb_off(x, write ? offsetof(struct soft_tlb_entry, nw) : offsetof(struct soft_tlb_entry, nr));
+}
+
+/* R10 = linear address, which is to be followed by `size` bytes in its page. Afterwards it is the offset
+ * there, and RCX leads to the TLB's entry; or the code behind the unit is gone to. */
+static struct ool *
+emit_check(struct jx *x, enum ool_kind kind, unsigned size, bool write)
+{
+	struct emit *e = &x->e;
+	jit_fl_clobber(x);
+	em_rorx(e, H_RCX, H_R10, 12 - TLB_ENTRY_SHIFT);
+	em_alu_imm(e, 0, 4, H_RCX, (TLB_SIZE - 1) << TLB_ENTRY_SHIFT);
+	em_gsi(e, 1, 0x03, H_R10, H_RCX, jit_tag_off(x, write)); /* add r10, tag */
+	em_alu_imm(e, 1, 7, H_R10, 0x1000 - size);
+	struct ool *o = jit_ool(x, kind, em_jcc(e, 7, e->p));
+	o->what = size | (write ? SLOW_WRITE : 0) | x->off << SLOW_OFF_SHIFT;
+	return o;
+}
+
+static size_t
+page_off(const struct jx *x)
+{
+	return tlb_off(x, offsetof(struct soft_tlb_entry, page));
+}
+
+/* One access at linear R10. */
+static void
+access_at_r10(struct jx *x, unsigned size, bool write, bool one, struct em_at *at)
+{
+	struct ool *o = emit_check(x, OOL_SLOW, size, write);
+	em_gsi(&x->e, 1, one ? 0x03 : 0x8b, one ? H_R10 : H_RCX, H_RCX, page_off(x));
+	o->back = x->e.p;
+	o->one = one;
+	*at = (struct em_at){.base = H_R10, .index = one ? EM_NONE : H_RCX};
+}
+
+/* R10 = linear address of the group's first byte: R11 becomes what is added to a linear address. */
+static void
+begin_group(struct jx *x)
+{
+	struct ool *o = emit_check(x, OOL_GROUP, (unsigned)(x->group.hi - x->group.lo), x->group.write);
+	em_gsi(&x->e, 1, 0x8b, H_R11, H_RCX, page_off(x));
+	em_gsi(&x->e, 1, 0x03, H_R11, H_RCX, jit_tag_off(x, x->group.write));
+	o->back = x->e.p;
+}
+
+/* Memory operand m within the group. */
+static void
+group_operand(struct jx *x, const ZydisDecodedOperand *m, struct em_at *at)
+{
+	int64_t disp = m->mem.disp.value;
+	unsigned g = soft_reg_offset(m->mem.base) / 8;
+	*at = (struct em_at){.base = H_R10, .index = H_R11};
+	if (m->mem.base != ZYDIS_REGISTER_RIP && m->mem.index == ZYDIS_REGISTER_NONE &&
+	    disp == (int32_t)disp) {
+		at->disp = (int32_t)disp;
+		at->base = (uint8_t)jit_host[g];
+		if (jit_host[g] == EM_NONE)
+			em_gs_load(&x->e, at->base = H_R10, GPR_OFF(g));
+		return;
+	}
+	LH_ASSERT(jit_emit_offset(x, m, 0, H_R10, 1)); /* it was possible when the group began */
+}
+
+bool
+jit_operand(struct jx *x, const ZydisDecodedOperand *m, unsigned size, bool write, bool one, struct em_at *at)
+{
+	int64_t by = 0;
+	enum jit_group_how how = jit_group_choose(x, JX_ACC_OPERAND);
+	if (how == GROUP_BEGIN)
+		by = x->group.lo - x->j->pre[x->n].acc[JX_ACC_OPERAND].off;
+	if (how != GROUP_USE && !jit_emit_linear(x, m, by))
+		return false;
+	if (how == GROUP_NO) {
+		access_at_r10(x, size, write, one, at);
+		return true;
+	}
+	if (how == GROUP_BEGIN)
+		begin_group(x);
+	group_operand(x, m, at);
+	return true;
+}
+
+void
+jit_at(struct jx *x, unsigned g, int disp, unsigned size, bool write, bool one, struct em_at *at)
+{
+	int64_t by = 0;
+	enum jit_group_how how = jit_group_choose(x, JX_ACC_STACK);
+	if (how == GROUP_BEGIN)
+		by = x->group.lo - x->j->pre[x->n].acc[JX_ACC_STACK].off;
+	if (how != GROUP_USE)
+		em_lea(&x->e, x->is64, H_R10, jit_host[g], EM_NONE, 0, (int32_t)(disp + by));
+	if (how == GROUP_NO) {
+		access_at_r10(x, size, write, one, at);
+		return;
+	}
+	if (how == GROUP_BEGIN)
+		begin_group(x);
+	*at = (struct em_at){.base = jit_host[g], .index = H_R11, .disp = disp};
+}
+
+void
+jit_at_sp(struct jx *x, int disp, unsigned size, bool write, bool one, struct em_at *at)
+{
+	jit_at(x, X86_RSP, disp, size, write, one, at);
+}
