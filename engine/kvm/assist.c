@@ -5,9 +5,13 @@
  * its own; until the instruction is done the soft vCPU holds the state.
  *
  * One instruction at first. Where KVM fails again at once, at the very address it was given, twice as many as
- * the last time, so that a mode that KVM does not have at all (paging without long mode, on some hosts) costs
- * little more than interpreting. The interpreter compares each instruction with memory before it runs it, so
- * other vCPUs may write code meanwhile.
+ * the last time, so that a mode that KVM does not have at all costs little more than interpreting. The
+ * interpreter compares each instruction with memory before it runs it, so other vCPUs may write code
+ * meanwhile.
+ *
+ * A KVM with no hardware behind it emulates all of ring 0, in part, and slower than the interpreter; ring 3
+ * it runs on the processor. There (vm->no_hardware) what is seen of ring 0 is interpreted until the guest is
+ * back in ring 3, and the soft vCPU keeps the state over exits.
  */
 #include "engine/kvm/internal.h"
 
@@ -20,7 +24,7 @@
 #include "engine/kvm/kvm.h"
 #include "engine/soft/soft.h"
 
-enum { BURST_MIN = 1, BURST_MAX = 4096 };
+enum { BURST_MAX = 4096, PIECE = 64, RING0_PIECE = 1000 };
 
 /* The soft VM is made when first needed: most hosts' KVM never does. */
 static int
@@ -42,6 +46,7 @@ make_soft(struct kvm_cpu *c, struct err *err)
 	pthread_mutex_lock(&vm->lock);
 	if (vm->soft == NULL)
 		vm->soft = engine_soft.vm_create(&cfg, err);
+	kvm_dirty_watch(vm);
 	if (vm->soft == NULL)
 		r = -err->code;
 	else
@@ -90,32 +95,57 @@ put_back(struct kvm_cpu *c, struct vm_exit *x)
 static bool
 take_soft_exit(struct kvm_cpu *c, struct vm_exit *x)
 {
+	enum vm_exit_kind kind = x->kind;
 	char why[100];
 
-	switch (x->kind) {
+	switch (kind) {
 	case VM_EXIT_IO:
 	case VM_EXIT_MMIO:
 	case VM_EXIT_RDMSR:
 	case VM_EXIT_WRMSR:
+	case VM_EXIT_CR8_READ:
 		return true;
 	case VM_EXIT_CR8:
 		c->run->cr8 = c->cr8 = x->u.cr8 & 15;
 		return true;
-	case VM_EXIT_CR8_READ:
-		return true;
 	case VM_EXIT_UNSUPPORTED:
 		snprintf(why, sizeof(why), "%.99s", x->u.why);
 		return give_up(c, x, why);
-	case VM_EXIT_INTR:
-		return put_back(c, x) || (x->kind = VM_EXIT_INTR, true);
-	default: { /* HLT, PAUSE, SHUTDOWN, PMI */
-		enum vm_exit_kind kind = x->kind;
-
-		if (put_back(c, x))
+	default: /* HLT, INTR, PAUSE, SHUTDOWN, PMI */
+		if (!c->vm->no_hardware && put_back(c, x))
 			return true;
 		x->kind = kind;
-		return kind != VM_EXIT_PAUSE;
+		return true;
 	}
+}
+
+static bool
+in_ring3(struct kvm_cpu *c)
+{
+	struct x86_state *s = c->assist.state;
+
+	engine_soft.get_state(c->assist.soft, X86_STATE_SEG | X86_STATE_CR | X86_STATE_GPR, s);
+	return (s->cr0 & CR0_PE) && ((s->rflags & FL_VM) || (s->seg[X86_SS].attr & SEG_DPL) == SEG_DPL);
+}
+
+/* Go on until ring 3, in pieces short enough for kicks. */
+static bool
+step_ring0(struct kvm_cpu *c, struct vm_exit *x)
+{
+	for (;;) {
+		unsigned n = atomic_load(&c->kicked) ? 1 : RING0_PIECE; /* a kick lets the instruction end */
+
+		c->ctr.assisted += n;
+		if (soft_vcpu_step(c->assist.soft, n, x) != 0)
+			return take_soft_exit(c, x);
+		if (soft_vcpu_open(c->assist.soft))
+			continue;
+		if (in_ring3(c))
+			return put_back(c, x);
+		if (kvm_take_kick(c)) {
+			x->kind = VM_EXIT_INTR;
+			return true;
+		}
 	}
 }
 
@@ -124,11 +154,10 @@ static bool
 step(struct kvm_cpu *c, struct vm_exit *x, unsigned burst)
 {
 	do {
-		unsigned n = MIN(burst, 64u); /* look for kicks now and then */
-		int left = soft_vcpu_step(c->assist.soft, n, x);
+		unsigned n = MIN(burst, (unsigned)PIECE); /* look for kicks now and then */
 
 		c->ctr.assisted += n;
-		if (left != 0)
+		if (soft_vcpu_step(c->assist.soft, n, x) != 0)
 			return take_soft_exit(c, x);
 		burst -= n;
 	} while ((burst > 0 && !atomic_load(&c->kicked)) || soft_vcpu_open(c->assist.soft));
@@ -138,33 +167,41 @@ step(struct kvm_cpu *c, struct vm_exit *x, unsigned burst)
 bool
 kvm_assist_continue(struct kvm_cpu *c, struct vm_exit *x)
 {
-	return step(c, x, 1);
+	return c->vm->no_hardware ? step_ring0(c, x) : step(c, x, 1);
+}
+
+/* The soft vCPU gets the state. */
+static int
+fetch(struct kvm_cpu *c, struct err *err)
+{
+	int r = make_soft(c, err);
+
+	kvm_dirty_unseen(c->vm);
+	if (r == 0)
+		r = kvm_fetch(c, X86_STATE_ALL, c->assist.state);
+	if (r == 0)
+		r = engine_soft.set_state(c->assist.soft, X86_STATE_ALL, c->assist.state, err);
+	if (r != 0 && err->code == 0)
+		err_set(err, -r, "%s", strerror(-r));
+	return r;
 }
 
 bool
 kvm_assist(struct kvm_cpu *c, struct vm_exit *x, const char *why)
 {
-	struct x86_state *s;
 	struct err err = {0};
-	int r;
 
 	snprintf(c->assist.why, sizeof(c->assist.why), "%s", why);
-	r = make_soft(c, &err);
-	if (r != 0)
-		return give_up(c, x, err.msg);
-	s = c->assist.state;
-	r = kvm_fetch(c, X86_STATE_ALL, s);
-	if (r != 0)
-		return give_up(c, x, strerror(-r));
-	if (s->rip == c->assist.rip)
-		c->assist.burst = MIN(c->assist.burst * 2, (unsigned)BURST_MAX);
-	else
-		c->assist.burst = BURST_MIN;
-	r = engine_soft.set_state(c->assist.soft, X86_STATE_ALL, s, &err);
-	if (r != 0)
+	if (fetch(c, &err) != 0)
 		return give_up(c, x, err.msg);
 	c->assist.open = true;
-	return step(c, x, MAX(c->assist.burst, (unsigned)BURST_MIN));
+	if (c->vm->no_hardware)
+		return step_ring0(c, x);
+	if (c->assist.state->rip == c->assist.rip)
+		c->assist.burst = MIN(c->assist.burst * 2, (unsigned)BURST_MAX);
+	else
+		c->assist.burst = 1;
+	return step(c, x, c->assist.burst);
 }
 
 /* Asked at the first triple fault, so that a KVM which needs no help is not examined. */
@@ -175,6 +212,8 @@ kvm_assist_doubts_shutdown(struct kvm_cpu *c)
 	struct err err = {0};
 	bool doubt;
 
+	if (vm->no_hardware)
+		return true;
 	pthread_mutex_lock(&vm->lock);
 	if (vm->broken < 0)
 		vm->broken = MAX(kvm_examine(&err), 0);

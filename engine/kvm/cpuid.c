@@ -9,8 +9,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "base/util.h"
-#include "engine/kvm/kvm.h"
 
 #define B(n) (1u << (n))
 
@@ -134,20 +134,61 @@ fit_xsave(struct x86_cpuid *t)
 	d->ecx = size;
 }
 
+/* No feature that the host's KVM does not have. */
+static void
+limit(struct x86_cpuid *t, const struct kvm_cpuid2 *k)
+{
+	for (size_t n = 0; n < ARRAY_LEN(words); n++) {
+		struct x86_cpuid_leaf *l = x86_cpuid_find(t, words[n].leaf, words[n].sub, false);
+		uint32_t have = entry_word(k, words[n].leaf, words[n].sub, words[n].word), *w;
+
+		if (l == NULL)
+			continue;
+		w = word_of(l, words[n].word);
+		*w = (*w & (have | words[n].ours) & ~words[n].guard) | (have & words[n].guard);
+	}
+	fit_xsave(t);
+}
+
 /*
- * Some hosts' KVM offers next to nothing and then lets the guest see the processor's own CPUID. There the
- * guest's table has to say what the guest sees. SSE3, which all other hosts have, gives them away.
+ * Some hosts' KVM offers next to nothing and then adds features of the processor to the table that it is
+ * given. The guest's table has to say what the guest will see: ask a vCPU. SSE3, which all other hosts have,
+ * gives them away.
  */
 static bool
-table_ignored(const struct kvm_cpuid2 *k)
+offers_too_little(const struct kvm_cpuid2 *k)
 {
-	struct err err = {0};
-	int broken;
+	return !(entry_word(k, 1, 0, 2) & 1);
+}
 
-	if (entry_word(k, 1, 0, 2) & 1)
-		return false;
-	broken = kvm_examine(&err);
-	return broken > 0 && (broken >> KVM_PART_CPUID & 1);
+bool
+kvm_cpuid_suspicious(const struct kvm_dev *dev)
+{
+	struct kvm_cpuid2 *k = table_alloc();
+	bool r = k != NULL && kvm_ioctl(dev->fd, KVM_GET_SUPPORTED_CPUID, k) == 0 && offers_too_little(k);
+
+	free(k);
+	return r;
+}
+
+static void
+ask_vcpu(const struct kvm_dev *dev, const struct x86_cpuid *t, struct kvm_cpuid2 *k)
+{
+	struct x86_cpuid less = *t;
+	struct err err = {0};
+	int vm = kvm_dev_create_vm(dev, &err), vcpu;
+
+	if (vm < 0)
+		return;
+	limit(&less, k);
+	vcpu = kvm_ioctl_n(vm, KVM_CREATE_VCPU, 0);
+	if (vcpu >= 0 && kvm_cpuid_set(vcpu, &less, &err) == 0) {
+		k->nent = KVM_LEAVES;
+		(void)kvm_ioctl(vcpu, KVM_GET_CPUID2, k);
+	}
+	if (vcpu >= 0)
+		close(vcpu);
+	close(vm);
 }
 
 void
@@ -162,17 +203,10 @@ kvm_cpuid_filter(struct x86_cpuid *t)
 		free(k);
 		return; /* the VM cannot be made either, and that says why */
 	}
-	if (kvm_ioctl(dev.fd, KVM_GET_SUPPORTED_CPUID, k) == 0 && !table_ignored(k)) {
-		for (size_t n = 0; n < ARRAY_LEN(words); n++) {
-			struct x86_cpuid_leaf *l = x86_cpuid_find(t, words[n].leaf, words[n].sub, false);
-			uint32_t have = entry_word(k, words[n].leaf, words[n].sub, words[n].word), *w;
-
-			if (l == NULL)
-				continue;
-			w = word_of(l, words[n].word);
-			*w = (*w & (have | words[n].ours) & ~words[n].guard) | (have & words[n].guard);
-		}
-		fit_xsave(t);
+	if (kvm_ioctl(dev.fd, KVM_GET_SUPPORTED_CPUID, k) == 0) {
+		if (offers_too_little(k))
+			ask_vcpu(&dev, t, k);
+		limit(t, k);
 	}
 	kvm_dev_close(&dev);
 	free(k);

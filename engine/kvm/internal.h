@@ -25,7 +25,11 @@ struct kvm_vm {
 	struct kvm_cpu **cpus; /* cfg.maxcpus */
 	unsigned slots;	       /* memory slots in use: one a range of the map, in its order */
 	unsigned slots_used_max;
-	bool logging; /* the slots log writes */
+	bool no_hardware;      /* ring 0 is emulated, in part: the interpreter runs it (assist.c) */
+	bool logging;	       /* the slots log writes */
+	unsigned ring_entries; /* of each vCPU's dirty ring; 0: bitmaps */
+	uint64_t *dirty;       /* a bit a page of the map (gm_range.first_page); while logging. Atomic. */
+	_Atomic bool unseen;   /* any page may be dirty */
 	unsigned xsave_bytes;
 	uint64_t xfeatures; /* components that KVM has */
 	/* Rows of the canonical MSRs that KVM holds (msr.c). Found out with the first vCPU. */
@@ -59,12 +63,14 @@ struct kvm_cpu {
 	bool tsc_known;
 	uint64_t tsc_offset;	/* as last set */
 	struct x86_msrs shadow; /* MSRs that KVM does not hold */
-	uint8_t *xsave;		/* vm->xsave_bytes */
+	struct kvm_dirty_gfn *ring;
+	uint32_t ring_next;
+	uint8_t *xsave; /* vm->xsave_bytes */
 
 	struct {
 		struct engine_vcpu *soft;
-		bool open;	/* it holds the state */
-		bool answer;	/* its exit waits for the caller's answer */
+		bool open; /* it holds the state */
+
 		unsigned burst; /* instructions to run before KVM is tried again */
 		uint64_t rip;	/* where KVM took over */
 		struct x86_state *state;
@@ -91,6 +97,24 @@ kvm_cpu_of(struct engine_vcpu *v)
 /* vm.c */
 struct engine_vm *kvm_vm_create(const struct engine_vm_cfg *cfg, struct err *err);
 void kvm_vm_destroy(struct engine_vm *v);
+struct gm_range;
+/* Map a range of guest memory, with or without the log of writes. 0, or -errno. */
+int kvm_set_slot(struct kvm_vm *vm, unsigned slot, const struct gm_range *r, bool log);
+
+/* dirty.c */
+int kvm_dirty_start(struct engine_vm *v, struct err *err);
+int kvm_dirty_fetch(struct engine_vm *v, uint64_t gpa, uint8_t *bitmap, size_t bytes, struct err *err);
+void kvm_dirty_stop(struct engine_vm *v);
+/* Rings are asked for before the first vCPU, and mapped with each. */
+LH_MUST_CHECK int kvm_dirty_init(struct kvm_vm *vm, struct err *err);
+LH_MUST_CHECK int kvm_dirty_vcpu(struct kvm_cpu *c, struct err *err);
+void kvm_dirty_vcpu_end(struct kvm_cpu *c);
+/* A ring is full: its pages are noted, and the vCPU can go on. From its thread. */
+void kvm_dirty_drain(struct kvm_cpu *c);
+/* The map's one watcher is the log's, if it runs: the interpreter needs none. */
+void kvm_dirty_watch(struct kvm_vm *vm);
+/* Something wrote to memory that no log of KVM's sees. Any vCPU's thread. */
+void kvm_dirty_unseen(struct kvm_vm *vm);
 
 /* vcpu.c */
 struct engine_vcpu *kvm_vcpu_create(struct engine_vm *v, unsigned id, const struct x86_cpuid *cpuid,
@@ -103,6 +127,8 @@ void kvm_kick(struct engine_vcpu *v);
 bool kvm_intr_ready(struct engine_vcpu *v, bool want_window);
 void kvm_inject_intr(struct engine_vcpu *v, uint8_t vector);
 void kvm_inject_nmi(struct engine_vcpu *v);
+void kvm_inject_exception(struct engine_vcpu *v, uint8_t vector, bool has_error, uint32_t error);
+bool kvm_take_kick(struct kvm_cpu *c);
 /* Complete the instruction that an exit interrupted, whatever the answer was. */
 void kvm_settle(struct kvm_cpu *c);
 
@@ -113,6 +139,7 @@ int kvm_set_state(struct engine_vcpu *v, unsigned mask, const struct x86_state *
 int kvm_fetch(struct kvm_cpu *c, unsigned mask, struct x86_state *s);
 LH_MUST_CHECK int kvm_store(struct kvm_cpu *c, unsigned mask, const struct x86_state *s, struct err *err);
 
+bool kvm_in_ring3(struct kvm_cpu *c);
 /* The board's APIC has a new base, or is off or on. */
 int kvm_set_apic_base(struct kvm_cpu *c, uint64_t base);
 
@@ -133,6 +160,8 @@ bool kvm_msr_board(uint32_t msr);
 bool kvm_msr_unknown(struct kvm_cpu *c, uint32_t msr, bool write, uint64_t *val);
 
 /* cpuid.c */
+/* KVM offers less than any processor has: it must be examined before it is believed. */
+bool kvm_cpuid_suspicious(const struct kvm_dev *dev);
 void kvm_cpuid_filter(struct x86_cpuid *t);
 LH_MUST_CHECK int kvm_cpuid_set(int vcpu_fd, const struct x86_cpuid *t, struct err *err);
 

@@ -72,8 +72,8 @@ take_signal(struct kvm_cpu *c)
 		c->ctr.signals++;
 }
 
-static bool
-take_kick(struct kvm_cpu *c)
+bool
+kvm_take_kick(struct kvm_cpu *c)
 {
 	if (!atomic_load(&c->kicked))
 		return false;
@@ -102,6 +102,18 @@ enter(struct kvm_cpu *c)
 	return r;
 }
 
+/* The answer is given: let the instruction end, and nothing more. */
+static void
+complete(struct kvm_cpu *c)
+{
+	c->open = OPEN_NONE;
+	set_immediate_exit(c, 1);
+	(void)enter(c);
+	set_immediate_exit(c, 0);
+	if (atomic_load(&c->kicked))
+		set_immediate_exit(c, 1);
+}
+
 void
 kvm_settle(struct kvm_cpu *c)
 {
@@ -110,10 +122,7 @@ kvm_settle(struct kvm_cpu *c)
 	c->deferred = false;
 	if (c->open == OPEN_RDMSR || c->open == OPEN_WRMSR)
 		c->run->msr.error = 0;
-	c->open = OPEN_NONE;
-	set_immediate_exit(c, 1);
-	(void)enter(c);
-	set_immediate_exit(c, atomic_load(&c->kicked));
+	complete(c);
 }
 
 /* ---- exits ---- */
@@ -299,6 +308,9 @@ take_exit(struct kvm_cpu *c, struct vm_exit *x)
 		return false;
 	case KVM_EXIT_SHUTDOWN:
 		return exit_shutdown(c, x);
+	case KVM_EXIT_DIRTY_RING_FULL:
+		kvm_dirty_drain(c);
+		return false;
 	case KVM_EXIT_DEBUG:
 		x->kind = VM_EXIT_DEBUG;
 		return true;
@@ -344,14 +356,17 @@ before(struct kvm_cpu *c, struct vm_exit *x)
 	}
 	if (c->assist.open && kvm_assist_continue(c, x))
 		return true;
-	if (c->open != OPEN_NONE)
-		return false; /* the instruction is completed first; a kick stays */
-	if (take_kick(c))
+	if (c->open != OPEN_NONE) { /* the instruction is completed first; a kick stays */
+		if (c->vm->no_hardware)
+			set_immediate_exit(c, 1); /* and nothing more */
+		return false;
+	}
+	if (kvm_take_kick(c))
 		return leave(x, VM_EXIT_INTR);
 	if (c->halted)
 		return leave(x, VM_EXIT_HLT);
 	kvm_tsc_follow(c);
-	return false;
+	return c->vm->no_hardware && !kvm_in_ring3(c) && kvm_assist(c, x, "ring 0");
 }
 
 static void
@@ -404,8 +419,10 @@ bool
 kvm_intr_ready(struct engine_vcpu *v, bool want_window)
 {
 	struct kvm_cpu *c = kvm_cpu_of(v);
-	bool ready = c->ready && !c->assist.open && !c->deferred;
+	bool ready = c->ready && !c->deferred;
 
+	if (c->assist.open)
+		return engine_soft.intr_ready(c->assist.soft, want_window);
 	c->want_window = !ready && want_window;
 	return ready;
 }
@@ -415,10 +432,15 @@ kvm_inject_intr(struct engine_vcpu *v, uint8_t vector)
 {
 	struct kvm_cpu *c = kvm_cpu_of(v);
 	struct kvm_interrupt i = {.irq = vector};
-	int r = kvm_ioctl(c->fd, KVM_INTERRUPT, &i);
+	int r;
 
-	LH_ASSERT(r == 0);
 	c->ctr.injected++;
+	if (c->assist.open) {
+		engine_soft.inject_intr(c->assist.soft, vector);
+		return;
+	}
+	r = kvm_ioctl(c->fd, KVM_INTERRUPT, &i);
+	LH_ASSERT(r == 0);
 	c->halted = false;
 	c->ready = false;
 	c->want_window = false;
@@ -435,5 +457,30 @@ kvm_inject_nmi(struct engine_vcpu *v)
 	}
 	if (kvm_ioctl_n(c->fd, KVM_NMI, 0) != 0)
 		log_error("kvm: vCPU %u: no NMI", c->id);
+	c->halted = false;
+}
+
+/* As an exception that has been accepted already: KVM delivers it with the next entry. */
+void
+kvm_inject_exception(struct engine_vcpu *v, uint8_t vector, bool has_error, uint32_t error)
+{
+	struct kvm_cpu *c = kvm_cpu_of(v);
+	struct kvm_vcpu_events e;
+	int r;
+
+	if (c->assist.open) {
+		engine_soft.inject_exception(c->assist.soft, vector, has_error, error);
+		return;
+	}
+	r = kvm_ioctl(c->fd, KVM_GET_VCPU_EVENTS, &e);
+	e.exception.injected = 1;
+	e.exception.pending = 0;
+	e.exception.nr = vector;
+	e.exception.has_error_code = has_error;
+	e.exception.error_code = error;
+	e.exception_has_payload = 0;
+	e.flags &= KVM_VCPUEVENT_VALID_PAYLOAD;
+	if (r != 0 || kvm_ioctl(c->fd, KVM_SET_VCPU_EVENTS, &e) != 0)
+		log_error("kvm: vCPU %u: no exception %u", c->id, vector);
 	c->halted = false;
 }

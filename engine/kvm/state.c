@@ -291,6 +291,14 @@ kvm_set_apic_base(struct kvm_cpu *c, uint64_t base)
 	return r != 0 ? r : sregs_set(c, &k);
 }
 
+bool
+kvm_in_ring3(struct kvm_cpu *c)
+{
+	struct kvm_sregs2 k;
+
+	return sregs_get(c, &k) == 0 && (k.cr0 & CR0_PE) && k.ss.dpl == 3;
+}
+
 /* ---- all of it ---- */
 
 int
@@ -421,8 +429,6 @@ kvm_set_state(struct engine_vcpu *v, unsigned mask, const struct x86_state *s, s
 	if (c->assist.open) {
 		if (mask & X86_STATE_CR)
 			c->run->cr8 = c->cr8 = s->cr8 & 15;
-		if (mask & X86_STATE_EVENT)
-			c->assist.answer = false;
 		return engine_soft.set_state(c->assist.soft, mask, s, err);
 	}
 	if (mask & (X86_STATE_GPR | X86_STATE_EVENT))

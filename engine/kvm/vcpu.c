@@ -84,6 +84,8 @@ set_up(struct kvm_cpu *c, struct err *err)
 		r = kvm_msr_init(c->vm, c->fd, err);
 	if (r == 0)
 		r = set_signal_mask(c, err);
+	if (r == 0)
+		r = kvm_dirty_vcpu(c, err);
 	read_xfeatures(c);
 	x86_state_reset(&s);
 	return r != 0 ? r : kvm_store(c, X86_STATE_ALL, &s, err);
@@ -98,6 +100,7 @@ kvm_vcpu_destroy(struct engine_vcpu *v)
 		return;
 	kvm_assist_destroy(c);
 	c->vm->cpus[c->id] = NULL;
+	kvm_dirty_vcpu_end(c);
 	if (c->run != NULL)
 		munmap(c->run, c->vm->dev.run_bytes);
 	if (c->fd >= 0)
@@ -209,5 +212,9 @@ const struct engine_ops engine_kvm = {
     .intr_ready = kvm_intr_ready,
     .inject_intr = kvm_inject_intr,
     .inject_nmi = kvm_inject_nmi,
+    .inject_exception = kvm_inject_exception,
+    .dirty_start = kvm_dirty_start,
+    .dirty_fetch = kvm_dirty_fetch,
+    .dirty_stop = kvm_dirty_stop,
     .stats = kvm_stats,
 };

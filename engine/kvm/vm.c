@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "base/util.h"
+#include "engine/kvm/kvm.h"
 #include "mem/gpmap.h"
 
 /* Three pages that Intel's processors without unrestricted guests need; above RAM and devices, below 4 GiB.
@@ -15,18 +16,19 @@ enum { TSS_GPA = 0xfeffd000u, IDENTITY_MAP_GPA = 0xfeffc000u };
 
 /* ---- memory ---- */
 
-static int
-set_slot(struct kvm_vm *vm, unsigned slot, const struct gm_range *r)
+int
+kvm_set_slot(struct kvm_vm *vm, unsigned slot, const struct gm_range *r, bool log)
 {
-	struct kvm_userspace_memory_region k = {.slot = slot};
+	struct kvm_userspace_memory_region k = {
+	    .slot = slot,
+	    .guest_phys_addr = r->gpa,
+	    .memory_size = r->len,
+	    .userspace_addr = (uint64_t)(uintptr_t)r->hva,
+	    .flags = r->kind == GM_ROM ? KVM_MEM_READONLY
+		     : log	       ? KVM_MEM_LOG_DIRTY_PAGES
+				       : 0,
+	};
 
-	if (r != NULL) {
-		k.guest_phys_addr = r->gpa;
-		k.memory_size = r->len;
-		k.userspace_addr = (uint64_t)(uintptr_t)r->hva;
-		if (r->kind == GM_ROM)
-			k.flags |= KVM_MEM_READONLY;
-	}
 	return kvm_ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &k);
 }
 
@@ -42,7 +44,7 @@ map_memory(struct kvm_vm *vm, struct err *err)
 			       vm->dev.slots);
 	for (unsigned n = 0; n < count; n++) {
 		const struct gm_range *r = gpmap_get(mem, n);
-		int ret = set_slot(vm, n, r);
+		int ret = kvm_set_slot(vm, n, r, false);
 
 		if (ret != 0)
 			return err_set(err, -ret, "kvm: memory slot %u, %#llx+%#llx: %s%s", n,
@@ -111,6 +113,8 @@ kvm_vm_destroy(struct engine_vm *v)
 		return;
 	if (vm->soft != NULL)
 		engine_soft.vm_destroy(vm->soft);
+	if (vm->dirty != NULL)
+		kvm_dirty_stop(v);
 	if (vm->fd >= 0)
 		close(vm->fd);
 	kvm_dev_close(&vm->dev);
@@ -130,8 +134,15 @@ set_up(struct kvm_vm *vm, struct err *err)
 	if (vm->fd < 0)
 		return vm->fd;
 	r = read_xfeatures(vm, err);
+	if (r == 0 && kvm_cpuid_suspicious(&vm->dev)) {
+		vm->broken = kvm_examine(err);
+		r = MIN(vm->broken, 0);
+		vm->no_hardware = vm->broken > 0 && (vm->broken >> KVM_PART_INT & 1);
+	}
 	if (r == 0)
 		r = set_switches(vm, err);
+	if (r == 0)
+		r = kvm_dirty_init(vm, err);
 	return r != 0 ? r : map_memory(vm, err);
 }
 

@@ -109,7 +109,7 @@ struct soft_block {
 #define ITLB_SIZE  64u
 #define TLB_LIST   256u
 #define EXEC_PAGES 4096u
-#define SINGLES	   256u
+#define SINGLES	   4096u
 #define JC_SIZE	   4096u
 #define PAGE_MASK4 (~0xfffull)
 
@@ -261,6 +261,10 @@ struct soft_cpu {
 
 	uint8_t intr_vector;
 	bool intr_pending, halted;
+	struct {
+		uint8_t vector, has_err, waits;
+		uint32_t err;
+	} injected;	    /* an exception of the caller's */
 	uint64_t step_left; /* soft_vcpu_step(): instructions still allowed */
 	bool step_limited;
 

@@ -245,6 +245,18 @@ leave(struct soft_cpu *cpu, enum vm_exit_kind kind)
 static bool
 take_events(struct soft_cpu *cpu)
 {
+	if (UNLIKELY(cpu->injected.waits)) {
+		cpu->injected.waits = 0;
+		cpu->halted = false;
+		cpu->exc_vec = cpu->injected.vector;
+		cpu->exc_kind = EXCK_FAULT;
+		cpu->exc_has_err = cpu->injected.has_err;
+		cpu->exc_err = cpu->injected.err;
+		cpu->exc_cr2 = cpu->st.cr2;
+		cpu->exc_dr6 = (uint32_t)cpu->st.dr[6] & 0xf;
+		cpu->fault_rip = cpu->rip;
+		begin_delivery(cpu, cpu->rip);
+	}
 	if (cpu->st.pending_db && cpu->shadow != SHADOW_MOVSS) {
 		cpu->exc_dr6 = cpu->st.pending_db;
 		cpu->st.pending_db = 0;
@@ -668,6 +680,17 @@ soft_inject_intr(struct engine_vcpu *v, uint8_t vector)
 }
 
 static void
+soft_inject_exception(struct engine_vcpu *v, uint8_t vector, bool has_error, uint32_t error)
+{
+	struct soft_cpu *cpu = cpu_of(v);
+	cpu->injected.vector = vector;
+	cpu->injected.has_err = has_error;
+	cpu->injected.err = error;
+	cpu->injected.waits = 1;
+	soft_attn_set(cpu, ATTN_LEAVE);
+}
+
+static void
 soft_get_state(struct engine_vcpu *v, unsigned mask, struct x86_state *s)
 {
 	struct soft_cpu *cpu = cpu_of(v);
@@ -722,6 +745,7 @@ soft_set_state(struct engine_vcpu *v, unsigned mask, const struct x86_state *s, 
 	if (mask & X86_STATE_EVENT) {
 		cpu->intr_pending = c->intr_pending;
 		cpu->intr_vector = c->intr_vector;
+		cpu->injected.waits = 0;
 		cpu->in_delivery = 0;
 		cpu->exit_open = false;
 		soft_iolog_clear(cpu);
@@ -786,5 +810,6 @@ const struct engine_ops engine_soft = {
     .intr_ready = soft_intr_ready,
     .inject_intr = soft_inject_intr,
     .inject_nmi = soft_inject_nmi,
+    .inject_exception = soft_inject_exception,
     .stats = soft_stats,
 };
