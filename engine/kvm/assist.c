@@ -8,10 +8,6 @@
  * the last time, so that a mode that KVM does not have at all costs little more than interpreting. The
  * interpreter compares each instruction with memory before it runs it, so other vCPUs may write code
  * meanwhile.
- *
- * A KVM with no hardware behind it emulates all of ring 0, in part, and slower than the interpreter; ring 3
- * it runs on the processor. There (vm->no_hardware) what is seen of ring 0 is interpreted until the guest is
- * back in ring 3, and the soft vCPU keeps the state over exits.
  */
 #include "engine/kvm/internal.h"
 
@@ -24,11 +20,11 @@
 #include "engine/kvm/kvm.h"
 #include "engine/soft/soft.h"
 
-enum { BURST_MAX = 4096, PIECE = 64, RING0_PIECE = 1000 };
+enum { BURST_MAX = 4096, PIECE = 64 };
 
 /* The soft VM is made when first needed: most hosts' KVM never does. */
-static int
-make_soft(struct kvm_cpu *c, struct err *err)
+int
+kvm_assist_init(struct kvm_cpu *c, struct err *err)
 {
 	struct kvm_vm *vm = c->vm;
 	struct engine_vm_cfg cfg = vm->cfg;
@@ -112,40 +108,10 @@ take_soft_exit(struct kvm_cpu *c, struct vm_exit *x)
 		snprintf(why, sizeof(why), "%.99s", x->u.why);
 		return give_up(c, x, why);
 	default: /* HLT, INTR, PAUSE, SHUTDOWN, PMI */
-		if (!c->vm->no_hardware && put_back(c, x))
+		if (put_back(c, x))
 			return true;
 		x->kind = kind;
 		return true;
-	}
-}
-
-static bool
-in_ring3(struct kvm_cpu *c)
-{
-	struct x86_state *s = c->assist.state;
-
-	engine_soft.get_state(c->assist.soft, X86_STATE_SEG | X86_STATE_CR | X86_STATE_GPR, s);
-	return (s->cr0 & CR0_PE) && ((s->rflags & FL_VM) || (s->seg[X86_SS].attr & SEG_DPL) == SEG_DPL);
-}
-
-/* Go on until ring 3, in pieces short enough for kicks. */
-static bool
-step_ring0(struct kvm_cpu *c, struct vm_exit *x)
-{
-	for (;;) {
-		unsigned n = atomic_load(&c->kicked) ? 1 : RING0_PIECE; /* a kick lets the instruction end */
-
-		c->ctr.assisted += n;
-		if (soft_vcpu_step(c->assist.soft, n, x) != 0)
-			return take_soft_exit(c, x);
-		if (soft_vcpu_open(c->assist.soft))
-			continue;
-		if (in_ring3(c))
-			return put_back(c, x);
-		if (kvm_take_kick(c)) {
-			x->kind = VM_EXIT_INTR;
-			return true;
-		}
 	}
 }
 
@@ -167,14 +133,14 @@ step(struct kvm_cpu *c, struct vm_exit *x, unsigned burst)
 bool
 kvm_assist_continue(struct kvm_cpu *c, struct vm_exit *x)
 {
-	return c->vm->no_hardware ? step_ring0(c, x) : step(c, x, 1);
+	return step(c, x, 1);
 }
 
 /* The soft vCPU gets the state. */
 static int
 fetch(struct kvm_cpu *c, struct err *err)
 {
-	int r = make_soft(c, err);
+	int r = kvm_assist_init(c, err);
 
 	kvm_dirty_unseen(c->vm);
 	if (r == 0)
@@ -195,8 +161,6 @@ kvm_assist(struct kvm_cpu *c, struct vm_exit *x, const char *why)
 	if (fetch(c, &err) != 0)
 		return give_up(c, x, err.msg);
 	c->assist.open = true;
-	if (c->vm->no_hardware)
-		return step_ring0(c, x);
 	if (c->assist.state->rip == c->assist.rip)
 		c->assist.burst = MIN(c->assist.burst * 2, (unsigned)BURST_MAX);
 	else
@@ -212,8 +176,6 @@ kvm_assist_doubts_shutdown(struct kvm_cpu *c)
 	struct err err = {0};
 	bool doubt;
 
-	if (vm->no_hardware)
-		return true;
 	pthread_mutex_lock(&vm->lock);
 	if (vm->broken < 0)
 		vm->broken = MAX(kvm_examine(&err), 0);

@@ -25,7 +25,7 @@ struct kvm_vm {
 	struct kvm_cpu **cpus; /* cfg.maxcpus */
 	unsigned slots;	       /* memory slots in use: one a range of the map, in its order */
 	unsigned slots_used_max;
-	bool no_hardware;      /* ring 0 is emulated, in part: the interpreter runs it (assist.c) */
+	bool no_hardware;      /* KVM emulates in part what is not 64-bit ring 3 (helped.c) */
 	bool logging;	       /* the slots log writes */
 	unsigned ring_entries; /* of each vCPU's dirty ring; 0: bitmaps */
 	uint64_t *dirty;       /* a bit a page of the map (gm_range.first_page); while logging. Atomic. */
@@ -37,7 +37,8 @@ struct kvm_vm {
 
 	pthread_mutex_t lock; /* the rest: made when first needed, by any vCPU */
 	struct engine_vm *soft;
-	int broken; /* parts that do not work here (kvm_examine()); -1: not known yet */
+	void *spare; /* a page, for a slot that comes and goes (helped.c) */
+	int broken;  /* parts that do not work here (kvm_examine()); -1: not known yet */
 };
 
 /* What the caller has to answer. */
@@ -71,14 +72,16 @@ struct kvm_cpu {
 		struct engine_vcpu *soft;
 		bool open; /* it holds the state */
 
-		unsigned burst; /* instructions to run before KVM is tried again */
-		uint64_t rip;	/* where KVM took over */
+		unsigned burst;	  /* instructions to run before KVM is tried again */
+		uint64_t flushes; /* soft_vcpu_flushes() when KVM last forgot its shadow pages */
+		uint64_t rip;	  /* where KVM took over */
 		struct x86_state *state;
 		char why[60];
 	} assist;
 
 	struct {
-		uint64_t runs, assists, assisted, shutdowns, signals, io, mmio, msr, windows, injected;
+		uint64_t runs, assists, assisted, shutdowns, signals, io, mmio, msr, windows, injected,
+		    forgotten, native;
 	} ctr;
 };
 
@@ -129,6 +132,8 @@ void kvm_inject_intr(struct engine_vcpu *v, uint8_t vector);
 void kvm_inject_nmi(struct engine_vcpu *v);
 void kvm_inject_exception(struct engine_vcpu *v, uint8_t vector, bool has_error, uint32_t error);
 bool kvm_take_kick(struct kvm_cpu *c);
+/* KVM_RUN. 0, or -errno; -EINTR: a kick, or a signal. */
+int kvm_enter(struct kvm_cpu *c);
 /* Complete the instruction that an exit interrupted, whatever the answer was. */
 void kvm_settle(struct kvm_cpu *c);
 
@@ -139,7 +144,10 @@ int kvm_set_state(struct engine_vcpu *v, unsigned mask, const struct x86_state *
 int kvm_fetch(struct kvm_cpu *c, unsigned mask, struct x86_state *s);
 LH_MUST_CHECK int kvm_store(struct kvm_cpu *c, unsigned mask, const struct x86_state *s, struct err *err);
 
-bool kvm_in_ring3(struct kvm_cpu *c);
+/* Segments, tables, CR0 to CR4, EFER and XCR0 at once. */
+int kvm_store_system(struct kvm_cpu *c, const struct x86_state *s);
+int kvm_sregs_get(struct kvm_cpu *c, struct kvm_sregs2 *k);
+int kvm_sregs_set(struct kvm_cpu *c, const struct kvm_sregs2 *k);
 /* The board's APIC has a new base, or is off or on. */
 int kvm_set_apic_base(struct kvm_cpu *c, uint64_t base);
 
@@ -169,9 +177,15 @@ LH_MUST_CHECK int kvm_cpuid_set(int vcpu_fd, const struct x86_cpuid *t, struct e
 /* Run one instruction, or a few, in the soft engine. True: *x holds an exit for the caller. */
 bool kvm_assist(struct kvm_cpu *c, struct vm_exit *x, const char *why);
 bool kvm_assist_continue(struct kvm_cpu *c, struct vm_exit *x);
+/* The soft vCPU, and the soft VM when first needed. */
+LH_MUST_CHECK int kvm_assist_init(struct kvm_cpu *c, struct err *err);
 void kvm_assist_destroy(struct kvm_cpu *c);
 /* KVM ended the guest with a triple fault. True: it may be KVM's own fault, so the soft engine should look.
  */
 bool kvm_assist_doubts_shutdown(struct kvm_cpu *c);
+
+/* helped.c: with no hardware behind KVM (vm->no_hardware) the soft vCPU always holds the state. */
+LH_MUST_CHECK int kvm_helped_init(struct kvm_cpu *c, struct err *err);
+void kvm_helped_run(struct kvm_cpu *c, struct vm_exit *x);
 
 #endif

@@ -81,9 +81,8 @@ kvm_take_kick(struct kvm_cpu *c)
 	return atomic_exchange(&c->kicked, false);
 }
 
-/* KVM_RUN. 0, or -errno; -EINTR: a kick, or a signal. */
-static int
-enter(struct kvm_cpu *c)
+int
+kvm_enter(struct kvm_cpu *c)
 {
 	int r;
 
@@ -108,7 +107,7 @@ complete(struct kvm_cpu *c)
 {
 	c->open = OPEN_NONE;
 	set_immediate_exit(c, 1);
-	(void)enter(c);
+	(void)kvm_enter(c);
 	set_immediate_exit(c, 0);
 	if (atomic_load(&c->kicked))
 		set_immediate_exit(c, 1);
@@ -356,17 +355,14 @@ before(struct kvm_cpu *c, struct vm_exit *x)
 	}
 	if (c->assist.open && kvm_assist_continue(c, x))
 		return true;
-	if (c->open != OPEN_NONE) { /* the instruction is completed first; a kick stays */
-		if (c->vm->no_hardware)
-			set_immediate_exit(c, 1); /* and nothing more */
-		return false;
-	}
+	if (c->open != OPEN_NONE)
+		return false; /* the instruction is completed first; a kick stays */
 	if (kvm_take_kick(c))
 		return leave(x, VM_EXIT_INTR);
 	if (c->halted)
 		return leave(x, VM_EXIT_HLT);
 	kvm_tsc_follow(c);
-	return c->vm->no_hardware && !kvm_in_ring3(c) && kvm_assist(c, x, "ring 0");
+	return false;
 }
 
 static void
@@ -382,6 +378,10 @@ kvm_run(struct engine_vcpu *v, struct vm_exit *x)
 {
 	struct kvm_cpu *c = kvm_cpu_of(v);
 
+	if (c->vm->no_hardware) {
+		kvm_helped_run(c, x);
+		return;
+	}
 	if (!c->assist.open && c->open != OPEN_NONE && take_answer(c, x)) {
 		give_io(c, x);
 		return;
@@ -392,7 +392,7 @@ kvm_run(struct engine_vcpu *v, struct vm_exit *x)
 		if (before(c, x))
 			return;
 		c->run->request_interrupt_window = c->want_window && !c->ready;
-		r = enter(c);
+		r = kvm_enter(c);
 		c->open = OPEN_NONE;
 		c->ready = c->run->ready_for_interrupt_injection && c->run->if_flag;
 		if (r == -EINTR || r == -EAGAIN) {

@@ -93,8 +93,8 @@ enum { SREGS_COMMON = offsetof(struct kvm_sregs, interrupt_bitmap) };
 _Static_assert(SREGS_COMMON == offsetof(struct kvm_sregs2, flags),
 	       "struct kvm_sregs2 extends struct kvm_sregs");
 
-static int
-sregs_get(struct kvm_cpu *c, struct kvm_sregs2 *k)
+int
+kvm_sregs_get(struct kvm_cpu *c, struct kvm_sregs2 *k)
 {
 	struct kvm_sregs old;
 	int r;
@@ -107,8 +107,8 @@ sregs_get(struct kvm_cpu *c, struct kvm_sregs2 *k)
 	return r;
 }
 
-static int
-sregs_set(struct kvm_cpu *c, const struct kvm_sregs2 *k)
+int
+kvm_sregs_set(struct kvm_cpu *c, const struct kvm_sregs2 *k)
 {
 	struct kvm_sregs old = {0};
 
@@ -280,23 +280,30 @@ events_set(struct kvm_cpu *c, const struct x86_state *s)
 	return kvm_ioctl(c->fd, KVM_SET_VCPU_EVENTS, &e);
 }
 
+int
+kvm_store_system(struct kvm_cpu *c, const struct x86_state *s)
+{
+	struct kvm_sregs2 k;
+	int r = kvm_sregs_get(c, &k);
+
+	if (r != 0)
+		return r;
+	segments_in(&k, s);
+	k.efer = s->msr.efer;
+	controls_in(&k, s, k.efer);
+	r = kvm_sregs_set(c, &k);
+	return r != 0 ? r : xcr0_set(c, s->xcr0);
+}
+
 /* KVM derives CPUID's APIC bit from this. */
 int
 kvm_set_apic_base(struct kvm_cpu *c, uint64_t base)
 {
 	struct kvm_sregs2 k;
-	int r = sregs_get(c, &k);
+	int r = kvm_sregs_get(c, &k);
 
 	k.apic_base = base;
-	return r != 0 ? r : sregs_set(c, &k);
-}
-
-bool
-kvm_in_ring3(struct kvm_cpu *c)
-{
-	struct kvm_sregs2 k;
-
-	return sregs_get(c, &k) == 0 && (k.cr0 & CR0_PE) && k.ss.dpl == 3;
+	return r != 0 ? r : kvm_sregs_set(c, &k);
 }
 
 /* ---- all of it ---- */
@@ -313,7 +320,7 @@ kvm_fetch(struct kvm_cpu *c, unsigned mask, struct x86_state *s)
 		regs_out(&regs, s);
 	}
 	if (r == 0 && (mask & (X86_STATE_SEG | X86_STATE_CR | X86_STATE_MSR))) {
-		r = sregs_get(c, &k);
+		r = kvm_sregs_get(c, &k);
 		if (mask & X86_STATE_SEG)
 			segments_out(&k, s);
 		if (mask & X86_STATE_CR)
@@ -338,7 +345,7 @@ static int
 store_sregs(struct kvm_cpu *c, unsigned mask, const struct x86_state *s)
 {
 	struct kvm_sregs2 k;
-	int r = sregs_get(c, &k);
+	int r = kvm_sregs_get(c, &k);
 
 	if (r != 0)
 		return r;
@@ -348,7 +355,7 @@ store_sregs(struct kvm_cpu *c, unsigned mask, const struct x86_state *s)
 		k.efer = s->msr.efer;
 	if (mask & X86_STATE_CR)
 		controls_in(&k, s, k.efer);
-	return sregs_set(c, &k);
+	return kvm_sregs_set(c, &k);
 }
 
 static bool

@@ -88,7 +88,9 @@ set_up(struct kvm_cpu *c, struct err *err)
 		r = kvm_dirty_vcpu(c, err);
 	read_xfeatures(c);
 	x86_state_reset(&s);
-	return r != 0 ? r : kvm_store(c, X86_STATE_ALL, &s, err);
+	if (r == 0)
+		r = kvm_store(c, X86_STATE_ALL, &s, err);
+	return r != 0 || !c->vm->no_hardware ? r : kvm_helped_init(c, err);
 }
 
 void
@@ -159,6 +161,8 @@ kvm_stats(struct engine_vcpu *v, void (*fn)(void *arg, const char *name, uint64_
 	    {"kvm.signals", c->ctr.signals},
 	    {"kvm.not emulated", c->ctr.assists},
 	    {"kvm.triple faults not believed", c->ctr.shutdowns},
+	    {"kvm.native bursts", c->ctr.native},
+	    {"kvm.shadow pages forgotten", c->ctr.forgotten},
 	    {"kvm.instructions interpreted", c->ctr.assisted},
 	};
 

@@ -119,6 +119,7 @@ kvm_vm_destroy(struct engine_vm *v)
 		close(vm->fd);
 	kvm_dev_close(&vm->dev);
 	pthread_mutex_destroy(&vm->lock);
+	free(vm->spare);
 	free(vm->cpus);
 	free(vm);
 }
@@ -138,6 +139,9 @@ set_up(struct kvm_vm *vm, struct err *err)
 		vm->broken = kvm_examine(err);
 		r = MIN(vm->broken, 0);
 		vm->no_hardware = vm->broken > 0 && (vm->broken >> KVM_PART_INT & 1);
+		vm->spare = vm->no_hardware ? aligned_alloc(4096, 4096) : NULL;
+		if (r == 0 && vm->no_hardware && vm->spare == NULL)
+			r = err_set(err, ENOMEM, "kvm: no memory");
 	}
 	if (r == 0)
 		r = set_switches(vm, err);

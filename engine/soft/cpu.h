@@ -292,9 +292,9 @@ struct soft_cpu {
 	_Atomic uint32_t running; /* executing guest code: must acknowledge safepoints */
 
 	struct {
-		uint64_t blocks_decoded, insns_decoded, tlb_miss, tlb_flush, io, mmio, msr, hlt, exceptions,
-		    interrupts, smc, stub_calls, block_lookup, jit_units, jit_insns, jit_lookup, jit_chain,
-		    jit_step, jit_interp_made, jit_interp, jit_slow;
+		uint64_t blocks_decoded, insns_decoded, tlb_miss, tlb_flush, tlb_flush_part, io, mmio, msr,
+		    hlt, exceptions, interrupts, smc, stub_calls, block_lookup, jit_units, jit_insns,
+		    jit_lookup, jit_chain, jit_step, jit_interp_made, jit_interp, jit_slow;
 	} ctr;
 	struct soft_tlb tlb[MMU_COUNT];
 	/* Entries of pages that are not global, filled since they were emptied: TLB_LIST + 1, any may be in

@@ -477,6 +477,13 @@ soft_vcpu_open(const struct engine_vcpu *v)
 	return cpu->exit_open || cpu->iolog_n != 0 || cpu->in_delivery;
 }
 
+uint64_t
+soft_vcpu_flushes(const struct engine_vcpu *v)
+{
+	const struct soft_cpu *cpu = (const struct soft_cpu *)(const void *)v;
+	return cpu->ctr.tlb_flush + cpu->ctr.tlb_flush_part;
+}
+
 /* ---- engine_ops ---- */
 static int
 soft_probe_engine(struct err *err)
@@ -755,7 +762,8 @@ soft_set_state(struct engine_vcpu *v, unsigned mask, const struct x86_state *s, 
 	soft_pmu_changed(cpu);
 	soft_set_cpl(cpu, cpl_of(c));
 	soft_update_mode(cpu);
-	soft_tlb_flush(cpu);
+	if (mask & (X86_STATE_CR | X86_STATE_MSR)) /* what translations depend on */
+		soft_tlb_flush(cpu);
 	soft_attn_set(cpu, ATTN_LEAVE);
 	return 0;
 }

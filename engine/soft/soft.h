@@ -17,6 +17,9 @@ int soft_vcpu_step_translated(struct engine_vcpu *v, uint64_t max_insns, struct 
  * moved. */
 bool soft_vcpu_open(const struct engine_vcpu *v);
 
+/* Counts each time that the vCPU, or who set its state, made it forget translations of addresses. */
+uint64_t soft_vcpu_flushes(const struct engine_vcpu *v);
+
 /* How the engine answers for an MSR with no state: reads give *fixed; writes are dropped, or are #GP(0). */
 enum soft_msr { SOFT_MSR_UNKNOWN, SOFT_MSR_IGNORED, SOFT_MSR_READONLY, SOFT_MSR_STATE };
 enum soft_msr soft_msr_kind(uint32_t msr, uint64_t *fixed);
