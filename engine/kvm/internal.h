@@ -23,6 +23,7 @@ struct kvm_vm {
 	int fd;
 	struct engine_vm_cfg cfg;
 	struct kvm_cpu **cpus; /* cfg.maxcpus */
+	int *parked;	       /* descriptors of vCPUs that are gone, plus 1; 0: none */
 	unsigned slots;	       /* memory slots in use: one a range of the map, in its order */
 	unsigned slots_used_max;
 	bool no_hardware;      /* KVM emulates in part what is not 64-bit ring 3 (helped.c) */

@@ -40,8 +40,12 @@ set_signal_mask(struct kvm_cpu *c, struct err *err)
 static int
 open_fd(struct kvm_cpu *c, struct err *err)
 {
+	int fd = c->vm->parked[c->id] - 1;
 	void *page;
-	int fd = kvm_ioctl_n(c->vm->fd, KVM_CREATE_VCPU, c->id);
+
+	c->vm->parked[c->id] = 0;
+	if (fd < 0)
+		fd = kvm_ioctl_n(c->vm->fd, KVM_CREATE_VCPU, c->id);
 
 	if (fd < 0) {
 		const char *hint = fd == -EMFILE || fd == -ENFILE
@@ -106,7 +110,7 @@ kvm_vcpu_destroy(struct engine_vcpu *v)
 	if (c->run != NULL)
 		munmap(c->run, c->vm->dev.run_bytes);
 	if (c->fd >= 0)
-		close(c->fd);
+		c->vm->parked[c->id] = c->fd + 1; /* KVM makes each vCPU but once */
 	free(c->xsave);
 	free(c->cpuid);
 	free(c);

@@ -115,12 +115,17 @@ kvm_vm_destroy(struct engine_vm *v)
 		engine_soft.vm_destroy(vm->soft);
 	if (vm->dirty != NULL)
 		kvm_dirty_stop(v);
+	for (unsigned n = 0; vm->parked != NULL && n < vm->cfg.maxcpus; n++) {
+		if (vm->parked[n] != 0)
+			close(vm->parked[n] - 1);
+	}
 	if (vm->fd >= 0)
 		close(vm->fd);
 	kvm_dev_close(&vm->dev);
 	pthread_mutex_destroy(&vm->lock);
 	free(vm->spare);
 	free(vm->cpus);
+	free(vm->parked);
 	free(vm);
 }
 
@@ -164,7 +169,8 @@ kvm_vm_create(const struct engine_vm_cfg *cfg, struct err *err)
 	vm->cfg = *cfg;
 	vm->broken = -1;
 	vm->cpus = calloc(cfg->maxcpus, sizeof(struct kvm_cpu *));
-	if (vm->cpus == NULL)
+	vm->parked = calloc(cfg->maxcpus, sizeof(int));
+	if (vm->cpus == NULL || vm->parked == NULL)
 		err_set(err, ENOMEM, "kvm: no memory");
 	else if (set_up(vm, err) == 0)
 		return (struct engine_vm *)(void *)vm;
