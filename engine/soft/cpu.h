@@ -109,7 +109,7 @@ struct soft_block {
 #define ITLB_SIZE  64u
 #define TLB_LIST   256u
 #define EXEC_PAGES 4096u
-#define SINGLES	   256u
+#define SINGLES	   4096u
 #define JC_SIZE	   4096u
 #define PAGE_MASK4 (~0xfffull)
 
@@ -263,6 +263,10 @@ struct soft_cpu {
 
 	uint8_t intr_vector;
 	bool intr_pending, halted;
+	struct {
+		uint8_t vector, has_err, waits;
+		uint32_t err;
+	} injected;	    /* an exception of the caller's */
 	uint64_t step_left; /* soft_vcpu_step(): instructions still allowed */
 	bool step_limited;
 
@@ -291,9 +295,9 @@ struct soft_cpu {
 	_Atomic uint32_t running; /* executing guest code: must acknowledge safepoints */
 
 	struct {
-		uint64_t blocks_decoded, insns_decoded, tlb_miss, tlb_flush, io, mmio, msr, hlt, exceptions,
-		    interrupts, smc, stub_calls, block_lookup, jit_units, jit_insns, jit_lookup, jit_chain,
-		    jit_step, jit_verified, jit_interp_made, jit_interp, jit_slow;
+		uint64_t blocks_decoded, insns_decoded, tlb_miss, tlb_flush, tlb_flush_part, io, mmio, msr,
+		    hlt, exceptions, interrupts, smc, stub_calls, block_lookup, jit_units, jit_insns,
+		    jit_lookup, jit_chain, jit_step, jit_verified, jit_interp_made, jit_interp, jit_slow;
 	} ctr;
 	struct soft_tlb tlb[MMU_COUNT];
 	/* Entries of pages that are not global, filled since they were emptied: TLB_LIST + 1, any may be in

@@ -111,6 +111,7 @@ soft_tlb_switch(struct soft_cpu *cpu, unsigned pcid, bool keep)
 void
 soft_tlb_flush_pcid(struct soft_cpu *cpu, unsigned pcid)
 {
+	cpu->ctr.tlb_flush_part++;
 	soft_tlb2_flush_pcid(cpu, pcid);
 	if (pcid == cpu->tlb2.pcid) {
 		tlb_clear_all(cpu, false);
@@ -121,6 +122,7 @@ soft_tlb_flush_pcid(struct soft_cpu *cpu, unsigned pcid)
 void
 soft_tlb_flush_locals(struct soft_cpu *cpu)
 {
+	cpu->ctr.tlb_flush_part++;
 	soft_tlb2_flush_locals(cpu);
 	tlb_clear_all(cpu, false);
 	forget_code(cpu, false);
@@ -144,6 +146,7 @@ void
 soft_tlb_flush_page(struct soft_cpu *cpu, uint64_t la, unsigned pcid)
 {
 	bool large = soft_tlb2_flush_page(cpu, la, pcid);
+	cpu->ctr.tlb_flush_part++;
 	if (pcid != cpu->tlb2.pcid)
 		return;
 	for (unsigned idx = 0; idx < MMU_COUNT; idx++)
