@@ -77,7 +77,8 @@ soft_verify_page(struct soft_cpu *cpu, struct soft_tlb *tlb, unsigned n, uint8_t
 	}
 	v->page[v->npages].hva = hva;
 	memcpy(v->page[v->npages].old, hva, 4096);
-	memcpy(v->page[v->npages].translated, hva, 4096); /* when only the interpreter writes it */
+	if (v->interpreting) /* translated code did not write it */
+		memcpy(v->page[v->npages].translated, hva, 4096);
 	v->npages++;
 }
 
