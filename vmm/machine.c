@@ -162,6 +162,7 @@ machine_board_cfg(const struct config *c, struct board_cfg *b, struct err *err)
 	    .acpi_tables = config_bool(c, "acpi_tables"),
 	    .rtc_localtime = config_bool(c, "rtc.use_localtime"),
 	    .uuid = config_get(c, "uuid"),
+	    .soft_verify = config_bool(c, "soft.verify"),
 	    .soft_code_cache = config_bool(c, "soft.translate") ? config_uint(c, "soft.code_cache") : 0,
 	    .trace = {.path = config_get(c, "debug.trace"),
 		      .binary = strcmp(config_get(c, "debug.trace_format"), "binary") == 0,

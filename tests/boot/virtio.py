@@ -31,6 +31,7 @@ def modules(kernel):
 class Lab:
     def __init__(self, t, tmp):
         self.t, self.tmp = t, tmp
+        self.ctl = os.path.join(os.path.dirname(vmm.LHYVE), "lhyvectl")
         self.kernel = vmm.Kernel("cloud-amd64")
         guest = os.path.join(tmp, "virtio_guest")
         with open(os.path.join(vmm.HERE, "virtio-guest"), encoding="utf-8") as f, \
@@ -47,9 +48,14 @@ class Lab:
             f.truncate(mib * MIB)
         return self.path(name)
 
-    def command(self, work, options, cpus=1):
-        return vmm.command("lhyve", self.kernel, f"lhyve.run=virtio;virtio_guest,{work};poweroff", cpus=cpus,
-                           memory="256M", options=["-o", "control.socket=none", *options])  # VMs of one name
+    def command(self, work, options, cpus=1, name="vm"):
+        argv = vmm.command("lhyve", self.kernel, f"lhyve.run=virtio;virtio_guest,{work};poweroff", cpus=cpus,
+                           memory="256M", options=options)
+        return argv[:-1] + [self.name(name)]
+
+    @staticmethod
+    def name(name):
+        return f"virtio-{os.getpid()}-{name}"
 
     def spawn(self, argv):
         p = pexpect.spawn(argv[0], argv[1:], timeout=GUARD, encoding="utf-8", codec_errors="replace", echo=False)
@@ -111,7 +117,7 @@ def shrunk_disk(p, image):
 
 
 def busy(lab, image):
-    r = subprocess.run(lab.command("disk", ["-s", f"3,virtio-blk,{image}"]), capture_output=True, text=True,
+    r = subprocess.run(lab.command("disk", ["-s", f"3,virtio-blk,{image}"], name="busy"), capture_output=True, text=True,
                        stdin=subprocess.DEVNULL, timeout=GUARD)
     assert r.returncode == 4 and f"{image} is in use by another process" in r.stderr, r.stderr
 
@@ -168,6 +174,18 @@ def network(p, ports, mtu):
     assert m[2] == md5(data), "the guest got something else"
 
 
+def cable(lab, p, name):
+    """Out and in, by the control socket; the guest sees it, and traffic goes on."""
+    answer(p, "cable: ready")
+    for on in (0, 1):
+        r = subprocess.run([lab.ctl, "config", name, f"pci.0.8.0.link={'true' if on else 'false'}"], capture_output=True,
+                           text=True, timeout=GUARD)
+        assert r.returncode == 0, r.stderr
+        answer(p, f"cable: carrier {on}")
+    m = answer(p, r"cable: (\d) packets received")
+    assert m[1] == "3", m[0]
+
+
 def port(p, path):
     answer(p, "port: org.lhyve.test")
     with socket.socket(socket.AF_UNIX) as s:
@@ -218,10 +236,11 @@ def everything(lab, name, cpus, extra, split):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     ports = [free_port(), free_port()]
     forward = ";".join(f"tcp:127.0.0.1:{p}-:{g}" for p, g in zip(ports, (7, 8)))
-    work = f"disk,readonly_disk,full_disk,shrunk_disk,random,network:{server.server_port},port,rebind"
+    work = f"disk,readonly_disk,full_disk,shrunk_disk,random,network:{server.server_port},cable,port,rebind"
     options = ["-s", f"3,virtio-blk,{image},ser=SERIAL-0,queues={queues}{suffix}",
                "-s", f"4,virtio-blk,{ro},ro{suffix}", "-s", f"5,virtio-blk,{lab.path('small')}/full.raw{suffix}",
-               "-s", f"6,virtio-blk,{shrink},aio=threads{suffix}", "-s", "7,virtio-rnd",
+               "-s", f"6,virtio-blk,{shrink},aio=threads{suffix}", "-s", "10,pci-bridge,bus=1",
+               "-s", "1:3:0,virtio-rnd",
                "-s", f"8,virtio-net,user,hostfwd={forward},queues={queues}{suffix}",
                "-s", f"9,virtio-console,org.lhyve.test={sock}", *extra]
     argv = in_small_tmpfs(lab, lab.command(work, options, cpus), 6, 4)
@@ -233,7 +252,7 @@ def everything(lab, name, cpus, extra, split):
                             ("a read-only disk", readonly_disk, p),
                             ("a full host disk", full_disk, p, f"{lab.path('small')}/filler"),
                             ("a shrunk image", shrunk_disk, p, shrink), ("random numbers", random, p),
-                            ("a network", network, p, ports, 65520), ("a port", port, p, sock),
+                            ("a network", network, p, ports, 65520), ("the cable out and in", cable, lab, p, lab.name("vm")), ("a port", port, p, sock),
                             ("unbound and bound again", rebind, p, 7, image)):
         t.case(f"{name}: {case}", fn, *args)
         if not p.isalive():
@@ -247,8 +266,8 @@ def everything(lab, name, cpus, extra, split):
 def pair(lab):
     """Two VMs with a wire between them."""
     a, b = lab.path("wire.a"), lab.path("wire.b")
-    vms = [lab.spawn(lab.command(f"ping_peer:{n}:{m}", ["-s", f"3,virtio-net,unix,path={own},peer={other}",
-                                                        "-o", f"name=vm{n}"]))
+    vms = [lab.spawn(lab.command(f"ping_peer:{n}:{m}", ["-s", f"3,virtio-net,unix,path={own},peer={other}"],
+                                     name=f"vm{n}"))
            for n, m, own, other in ((1, 2, a, b), (2, 1, b, a))]
     for p in vms:
         m = answer(p, r"ping: (\d) packets received")

@@ -58,14 +58,14 @@ def boots(triple, tmp):
     disk = [f"disk.x.{k}" for k in (f"path={tmp}/a", "ro=true", "nocache=false", "sync=true", "sectorsize=512", "ser=X",
                                     "queues=2", "aio=threads", "model=virtio-blk", "packed=false")]
     net = [f"net.y.{k}" for k in ("backend=unix", f"path={tmp}/y", f"peer={tmp}/z", "mac=02:00:00:00:00:01", "mtu=1500",
-                                  "queues=1", "packed=true", "model=virtio-net")]
+                                  "queues=1", "packed=true", "model=virtio-net", "link=true")]
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]  # free a moment ago
     user = ["net.u.backend=user", f"net.u.hostfwd=tcp:127.0.0.1:{port}-:22"]
     base = ["-m", "32M", "-o", f"boot.kernel={triple}", "-o", f"boot.module.1.path={tmp}/b", "-o", "boot.module.1.cmdline=x"]
     keys = [w for k in [*disk, *net, *user] for w in ("-o", k)]
-    yield [*base, *keys, "-s", f"9,virtio-console,org.lhyve.p={tmp}/port", "-s", "10,virtio-rnd", "-s", "11,pci-testdev",
+    yield [*base, *keys, "-s", f"9,virtio-console,org.lhyve.p={tmp}/port", "-s", "10,virtio-rnd", "-s", "11,pci-testdev", "-s", "12,pci-bridge,bus=1",
            "-l", f"com1,{tmp}/com1", "t"]
     yield [*base, "-o", "net.t.backend=tap", "-o", "net.t.ifname=lhyve-no-such", "t"]
 

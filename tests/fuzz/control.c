@@ -24,7 +24,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 const char lhyve_version[] = "fuzz";
 struct board {
 	bool paused;
-	unsigned nmis, ends;
+	unsigned nmis, ends, links;
 };
 static struct board board;
 static struct config *config;
@@ -93,6 +93,13 @@ board_nmi(struct board *b, unsigned cpu)
 {
 	require(cpu < CPUS);
 	b->nmis++;
+}
+
+void
+board_set_link(struct board *b, const char *slot, bool up)
+{
+	require(slot[0] != '\0');
+	b->links += up;
 }
 
 static const struct field lapic_rows[] = {

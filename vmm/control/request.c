@@ -443,7 +443,7 @@ put_key(struct call *c)
 	if (text != NULL) {
 		if (k == NULL)
 			unknown_key(c);
-		else if (running_set(c->vm->config, c->rest, text, &err) != 0)
+		else if (running_set(c->vm->config, c->vm->board, c->rest, text, &err) != 0)
 			answer_err(c, status_of(&err), &err);
 		else
 			answer_key(c, k);
