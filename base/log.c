@@ -111,6 +111,12 @@ json_line(enum log_level level, const char *message, char *line, size_t room)
 	return used + 3;
 }
 
+bool
+log_wanted(enum log_level level)
+{
+	return (int)level <= atomic_load(&log_max);
+}
+
 static void
 log_line(enum log_level level, const char *fmt, va_list ap)
 {

@@ -6,6 +6,7 @@
 #ifndef LHYVE_BASE_LOG_H
 #define LHYVE_BASE_LOG_H
 
+#include <stdbool.h>
 #include "base/err.h"
 
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
@@ -18,6 +19,8 @@ void log_init(int fd, enum log_level max);
 /* Each by itself; any time. */
 void log_set_output(int fd, enum log_format format);
 void log_set_level(enum log_level max);
+/* Would a line of this level be printed? For those that cost something to make. */
+bool log_wanted(enum log_level level);
 void log_msg(enum log_level level, const char *fmt, ...) LH_PRINTF(2, 3);
 
 #define log_error(...) log_msg(LOG_ERROR, __VA_ARGS__)

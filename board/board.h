@@ -69,6 +69,7 @@ struct board_cfg {
 	void *option_ctx;
 	bool virtio_msix;
 	const char *uuid;	  /* SMBIOS, or NULL: made from the name */
+	bool soft_verify;	  /* see struct engine_vm_cfg */
 	uint64_t soft_code_cache; /* bytes for translated code; 0: interpret */
 	struct engine_trace trace;
 	bool stats; /* print counters at the end */

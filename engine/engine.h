@@ -72,19 +72,32 @@ struct engine_trace {
 	uint64_t start, count; /* instructions left out first; at most so many then, 0: all */
 };
 
+/* Where the interrupt controllers are. */
+enum engine_apic {
+	ENGINE_APIC_USER,   /* all in lhyve: the board's */
+	ENGINE_APIC_SPLIT,  /* local APICs in the engine; I/O APIC, PICs and PIT are the board's */
+	ENGINE_APIC_KERNEL, /* I/O APIC and PICs in the engine as well */
+};
+
 struct engine_vm_cfg {
 	struct gpmap *mem;
 	struct vm_clock *clock;
 	unsigned maxcpus;
+	enum engine_apic apic;
+	bool dirty_ring; /* the dirty log by rings, where the engine has them, else by bitmaps */
 	bool strict_msr; /* unknown MSR: #GP; else reads 0, writes dropped */
 	bool pmu;	 /* performance counters count */
 	bool vmware_backdoors;
 	struct engine_trace trace;
+	bool soft_verify;	  /* translated code is repeated by the interpreter and compared */
 	uint64_t soft_code_cache; /* bytes for translated code; 0: the soft engine interprets */
 };
 
 struct engine_ops {
 	const char *name; /* "soft", "kvm" */
+	/* Can VMs be made at all? NULL: always. */
+	int (*usable)(struct err *err);
+	/* Does all of it work, as far as can be told by running a few guest instructions? 0, or -errno. */
 	int (*probe)(struct err *err);
 	struct engine_vm *(*vm_create)(const struct engine_vm_cfg *cfg, struct err *err);
 	void (*vm_destroy)(struct engine_vm *vm);
@@ -105,11 +118,22 @@ struct engine_ops {
 	/* Deliver an external interrupt with the next run(); intr_ready() was true. Ends HALTED. */
 	void (*inject_intr)(struct engine_vcpu *v, uint8_t vector);
 	void (*inject_nmi)(struct engine_vcpu *v); /* latched until deliverable */
+	/* A fault, to be delivered before the next instruction. */
+	void (*inject_exception)(struct engine_vcpu *v, uint8_t vector, bool has_error, uint32_t error);
+	/*
+	 * Pages that were written since the start, or since the last fetch: a bit a page of 4 KiB from gpa
+	 * on, set in `bitmap` (others stay as they are), and clean again. No vCPU runs. All NULL: the engine
+	 * keeps no log.
+	 */
+	int (*dirty_start)(struct engine_vm *vm, struct err *err);
+	int (*dirty_fetch)(struct engine_vm *vm, uint64_t gpa, uint8_t *bitmap, size_t bytes,
+			   struct err *err);
+	void (*dirty_stop)(struct engine_vm *vm);
 	/* Named counters for statistics: calls fn for each. */
 	void (*stats)(struct engine_vcpu *v, void (*fn)(void *arg, const char *name, uint64_t value),
 		      void *arg);
 };
 
-extern const struct engine_ops engine_soft;
+extern const struct engine_ops engine_soft, engine_kvm;
 
 #endif

@@ -10,18 +10,25 @@
 
 static const struct {
 	const char *name;
-	const struct engine_ops *ops; /* NULL: not part of this version */
+	const struct engine_ops *ops;
 } engines[] = {
-    {"kvm", NULL},
+    {"kvm", &engine_kvm},
     {"soft", &engine_soft},
 };
 
+/* Asked for by name, an engine has to be there; among others it has to work in full. */
 static int
-try_engine(size_t i, struct err *err)
+try_engine(const struct engine_ops *e, bool by_name, struct err *err)
 {
-	if (engines[i].ops == NULL)
-		return err_set(err, ENOTSUP, "not there yet");
-	return engines[i].ops->probe(err);
+	struct err why = {0};
+
+	if (e->usable != NULL && e->usable(err) != 0)
+		return -err->code;
+	if (!by_name)
+		return e->probe(err);
+	if (log_wanted(LOG_INFO) && e->probe(&why) != 0)
+		log_info("engine: %s, though %s", e->name, why.msg);
+	return 0;
 }
 
 const struct engine_ops *
@@ -34,7 +41,7 @@ engine_choose(const char *want, struct err *err)
 
 		if (!any && strcmp(want, engines[i].name) != 0)
 			continue;
-		if (try_engine(i, &why) == 0) {
+		if (try_engine(engines[i].ops, !any, &why) == 0) {
 			log_info("engine: %s", engines[i].name);
 			return engines[i].ops;
 		}

@@ -7,8 +7,8 @@
 
 struct engine_ops;
 
-/* "kvm" or "soft": that engine if its probe succeeds, else NULL and why. "auto": the first that works;
- * what was passed over is logged at level info. */
+/* "kvm" or "soft": that engine if it can make VMs, else NULL and why. "auto": the first whose probe finds that
+ * it works in full; what was passed over is logged at level info. */
 LH_MUST_CHECK const struct engine_ops *engine_choose(const char *want, struct err *err);
 
 #endif

@@ -156,6 +156,8 @@ const struct config_key config_schema[] = {
 	  .help = "the software engine translates; false: it interprets" },
 	{ .name = "soft.code_cache", .type = CONFIG_SIZE, .def = "134217728", .min = 4 * MIB, .max = 1 * GIB,
 	  .help = "memory for translated code" },
+	{ .name = "soft.verify", .type = CONFIG_BOOL, .def = "false",
+	  .help = "the interpreter repeats what translated code did, and a difference ends the VM; one virtual CPU, no device with DMA" },
 
 	{ .name = "log.level", .type = CONFIG_CHOICE, .def = "warn", .choices = "error|warn|info|debug", .running = true,
 	  .help = "what is logged; info adds what the guest does wrong" },
@@ -169,6 +171,7 @@ const struct config_key config_schema[] = {
 	{ .name = "debug.trace_translated", .type = CONFIG_BOOL, .def = "false",
 	  .help = "each instruction by a translation of its own, where the translator has one" },
 	{ .name = "debug.stats", .type = CONFIG_BOOL, .def = "false", .help = "print counters when the VM ends" },
+	{ .name = "debug.reads", .type = CONFIG_PATH, .help = "names of the keys that were read, into this file when the VM has ended" },
 	{ .name = "config.dump", .type = CONFIG_BOOL, .def = "false", .help = "print the resolved tree and exit" },
 };
 /* clang-format on */
@@ -353,6 +356,12 @@ static const char *const type_names[] = {
     [CONFIG_BOOL] = "bool", [CONFIG_INT] = "integer",	[CONFIG_SIZE] = "size", [CONFIG_STRING] = "string",
     [CONFIG_PATH] = "path", [CONFIG_CHOICE] = "choice", [CONFIG_LIST] = "list", [CONFIG_UUID] = "uuid",
 };
+
+const char *
+config_type_name(enum config_type type)
+{
+	return type_names[type];
+}
 
 void
 config_schema_print(FILE *out)

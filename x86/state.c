@@ -35,6 +35,7 @@ x86_state_init(struct x86_state *s)
 	s->shadow = SHADOW_NONE;
 	s->nmi_blocked = s->nmi_pending = 0;
 	s->pending_db = 0;
+	s->intr_pending = s->intr_vector = 0;
 	s->activity = ACT_RUNNING;
 }
 
@@ -93,6 +94,8 @@ x86_state_copy(struct x86_state *dst, const struct x86_state *src, unsigned mask
 		dst->nmi_pending = src->nmi_pending;
 		dst->activity = src->activity;
 		dst->pending_db = src->pending_db;
+		dst->intr_pending = src->intr_pending;
+		dst->intr_vector = src->intr_vector;
 	}
 	if (mask & X86_STATE_XSAVE)
 		dst->xs = src->xs;

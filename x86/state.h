@@ -207,6 +207,8 @@ struct x86_state {
 	uint8_t nmi_blocked, nmi_pending;
 	uint8_t activity;    /* enum x86_activity */
 	uint32_t pending_db; /* DR6 bits of a trap that is to be delivered before the next instruction */
+	uint8_t intr_pending,
+	    intr_vector; /* an external interrupt that the controller has given up already */
 	/* X86_STATE_XSAVE */
 	struct x86_xstate xs;
 };

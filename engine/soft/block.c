@@ -210,7 +210,8 @@ soft_code_before_write(struct soft_cpu *cpu, uint64_t gpa, unsigned len)
 	uint64_t n = page_number(c, gpa), at;
 	const uint8_t *own;
 	bool ok;
-	if (atomic_load(&cpu->vm->ncpus) != 1 || (cpu->st.dr[7] & 0xff) || cpu->trace != NULL)
+	if (atomic_load(&cpu->vm->ncpus) != 1 || (cpu->st.dr[7] & 0xff) || cpu->trace != NULL ||
+	    cpu->verify != NULL)
 		return false; /* another one may decode the old bytes between this and the write */
 	own = soft_fetch_known(cpu, cpu->jit_pagebase, &at);
 	if (own == NULL || ((at ^ gpa) & PAGE_MASK4) == 0)

@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include "engine/soft/code.h"
 #include "engine/soft/cpu.h"
+#include "engine/soft/jit.h"
 #include "engine/soft/walk.h"
 
 #define TLB_LARGE  1ull /* in soft_tlb.gpa[]: part of a page above 4 KiB */
@@ -110,6 +111,7 @@ soft_tlb_switch(struct soft_cpu *cpu, unsigned pcid, bool keep)
 void
 soft_tlb_flush_pcid(struct soft_cpu *cpu, unsigned pcid)
 {
+	cpu->ctr.tlb_flush_part++;
 	soft_tlb2_flush_pcid(cpu, pcid);
 	if (pcid == cpu->tlb2.pcid) {
 		tlb_clear_all(cpu, false);
@@ -120,6 +122,7 @@ soft_tlb_flush_pcid(struct soft_cpu *cpu, unsigned pcid)
 void
 soft_tlb_flush_locals(struct soft_cpu *cpu)
 {
+	cpu->ctr.tlb_flush_part++;
 	soft_tlb2_flush_locals(cpu);
 	tlb_clear_all(cpu, false);
 	forget_code(cpu, false);
@@ -143,6 +146,7 @@ void
 soft_tlb_flush_page(struct soft_cpu *cpu, uint64_t la, unsigned pcid)
 {
 	bool large = soft_tlb2_flush_page(cpu, la, pcid);
+	cpu->ctr.tlb_flush_part++;
 	if (pcid != cpu->tlb2.pcid)
 		return;
 	for (unsigned idx = 0; idx < MMU_COUNT; idx++)
@@ -292,6 +296,8 @@ resolve_or(struct soft_cpu *cpu, uint64_t la, unsigned idx, int acc, uint32_t *f
 	    (w.levels == 0 || acc == ACC_WRITE ||
 	     ((w.last & PTE_D) && soft_walk_check(cpu, &w, idx, ACC_WRITE) == 0)))
 		e->nw = ntag;
+	if (UNLIKELY(cpu->verify != NULL) && e->nw == ntag)
+		soft_verify_page(cpu, &cpu->tlb[idx], n, t.hva - (la & 0xfff));
 	if (acc == ACC_WRITE && old_r != ntag && w.levels != 0 &&
 	    soft_walk_check(cpu, &w, idx, ACC_READ) != 0)
 		e->nr = TLB_NOTAG(n);

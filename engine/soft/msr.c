@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "engine/soft/cpu.h"
 #include "engine/soft/jit.h"
+#include "engine/soft/soft.h"
 
 enum msr_rule {
 	MSR_PLAIN,     /* any value */
@@ -109,6 +110,19 @@ find_row(uint32_t msr)
 			return &rows[n];
 	}
 	return NULL;
+}
+
+enum soft_msr
+soft_msr_kind(uint32_t msr, uint64_t *fixed)
+{
+	const struct msr_row *r = find_row(msr);
+	*fixed = 0;
+	if (r == NULL)
+		return SOFT_MSR_UNKNOWN;
+	if (r->rule != MSR_READONLY && r->rule != MSR_IGNORE)
+		return SOFT_MSR_STATE;
+	*fixed = r->mask;
+	return r->rule == MSR_READONLY ? SOFT_MSR_READONLY : SOFT_MSR_IGNORED;
 }
 
 static uint64_t *

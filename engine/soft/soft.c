@@ -245,6 +245,18 @@ leave(struct soft_cpu *cpu, enum vm_exit_kind kind)
 static bool
 take_events(struct soft_cpu *cpu)
 {
+	if (UNLIKELY(cpu->injected.waits)) {
+		cpu->injected.waits = 0;
+		cpu->halted = false;
+		cpu->exc_vec = cpu->injected.vector;
+		cpu->exc_kind = EXCK_FAULT;
+		cpu->exc_has_err = cpu->injected.has_err;
+		cpu->exc_err = cpu->injected.err;
+		cpu->exc_cr2 = cpu->st.cr2;
+		cpu->exc_dr6 = (uint32_t)cpu->st.dr[6] & 0xf;
+		cpu->fault_rip = cpu->rip;
+		begin_delivery(cpu, cpu->rip);
+	}
 	if (cpu->st.pending_db && cpu->shadow != SHADOW_MOVSS) {
 		cpu->exc_dr6 = cpu->st.pending_db;
 		cpu->st.pending_db = 0;
@@ -458,6 +470,20 @@ soft_vcpu_step_translated(struct engine_vcpu *v, uint64_t max_insns, struct vm_e
 	return r;
 }
 
+bool
+soft_vcpu_open(const struct engine_vcpu *v)
+{
+	const struct soft_cpu *cpu = (const struct soft_cpu *)(const void *)v;
+	return cpu->exit_open || cpu->iolog_n != 0 || cpu->in_delivery;
+}
+
+uint64_t
+soft_vcpu_flushes(const struct engine_vcpu *v)
+{
+	const struct soft_cpu *cpu = (const struct soft_cpu *)(const void *)v;
+	return cpu->ctr.tlb_flush + cpu->ctr.tlb_flush_part;
+}
+
 /* ---- engine_ops ---- */
 static int
 soft_probe_engine(struct err *err)
@@ -496,6 +522,7 @@ soft_vm_create(const struct engine_vm_cfg *cfg, struct err *err)
 	vm->mem = cfg->mem;
 	vm->clock = cfg->clock;
 	vm->maxcpus = cfg->maxcpus;
+	vm->verify = cfg->soft_verify;
 	vm->strict_msr = cfg->strict_msr;
 	vm->pmu = cfg->pmu;
 	vm->trace = cfg->trace;
@@ -586,7 +613,10 @@ soft_vcpu_create(struct engine_vm *evm, unsigned id, const struct x86_cpuid *cpu
 	put_le32(cpu->fximage + 24, 0x1f80);
 	derive_allowed(cpu);
 	soft_pmu_init(cpu);
-	if (soft_jit_vcpu_init(cpu, err) != 0) {
+	if (vm->verify && id != 0)
+		err_set(err, EINVAL, "soft.verify: for one virtual CPU only");
+	if (err->code != 0 || soft_jit_vcpu_init(cpu, err) != 0 ||
+	    (vm->verify && cpu->jit_on && soft_verify_create(cpu, err) != 0)) {
 		soft_jit_vcpu_fini(cpu);
 		free(cpu->cpuid);
 		free(cpu);
@@ -621,6 +651,7 @@ soft_vcpu_destroy(struct engine_vcpu *v)
 	cpu->vm->cpus[cpu->id] = NULL;
 	for (unsigned n = 0; n < ARRAY_LEN(cpu->single); n++)
 		free(cpu->single[n]);
+	soft_verify_destroy(cpu);
 	soft_jit_vcpu_fini(cpu);
 	free(cpu->cpuid);
 	free(cpu);
@@ -661,6 +692,17 @@ soft_inject_intr(struct engine_vcpu *v, uint8_t vector)
 }
 
 static void
+soft_inject_exception(struct engine_vcpu *v, uint8_t vector, bool has_error, uint32_t error)
+{
+	struct soft_cpu *cpu = cpu_of(v);
+	cpu->injected.vector = vector;
+	cpu->injected.has_err = has_error;
+	cpu->injected.err = error;
+	cpu->injected.waits = 1;
+	soft_attn_set(cpu, ATTN_LEAVE);
+}
+
+static void
 soft_get_state(struct engine_vcpu *v, unsigned mask, struct x86_state *s)
 {
 	struct soft_cpu *cpu = cpu_of(v);
@@ -672,6 +714,8 @@ soft_get_state(struct engine_vcpu *v, unsigned mask, struct x86_state *s)
 	c->rflags = soft_rflags(cpu);
 	c->shadow = cpu->shadow;
 	c->activity = cpu->halted ? ACT_HALTED : ACT_RUNNING;
+	c->intr_pending = cpu->intr_pending;
+	c->intr_vector = cpu->intr_pending ? cpu->intr_vector : 0;
 	memcpy(c->xs.fx, cpu->fximage, sizeof(c->xs.fx));
 	x86_state_copy(s, c, mask);
 }
@@ -711,7 +755,9 @@ soft_set_state(struct engine_vcpu *v, unsigned mask, const struct x86_state *s, 
 	memcpy(cpu->fximage, c->xs.fx, sizeof(c->xs.fx));
 	put_le32(cpu->fximage + 24, 0x1f80);
 	if (mask & X86_STATE_EVENT) {
-		cpu->intr_pending = false;
+		cpu->intr_pending = c->intr_pending;
+		cpu->intr_vector = c->intr_vector;
+		cpu->injected.waits = 0;
 		cpu->in_delivery = 0;
 		cpu->exit_open = false;
 		soft_iolog_clear(cpu);
@@ -721,7 +767,8 @@ soft_set_state(struct engine_vcpu *v, unsigned mask, const struct x86_state *s, 
 	soft_pmu_changed(cpu);
 	soft_set_cpl(cpu, cpl_of(c));
 	soft_update_mode(cpu);
-	soft_tlb_flush(cpu);
+	if (mask & (X86_STATE_CR | X86_STATE_MSR)) /* what translations depend on */
+		soft_tlb_flush(cpu);
 	soft_attn_set(cpu, ATTN_LEAVE);
 	return 0;
 }
@@ -747,6 +794,7 @@ soft_stats(struct engine_vcpu *v, void (*fn)(void *arg, const char *name, uint64
 	    {"exits chained", cpu->ctr.jit_chain},
 	    {"calls of the interpreter", cpu->ctr.jit_interp},
 	    {"single steps from units", cpu->ctr.jit_step},
+	    {"units verified", cpu->ctr.jit_verified},
 	    {"slow accesses from units", cpu->ctr.jit_slow},
 	    {"writes to code", cpu->ctr.smc},
 	    {"stub calls", cpu->ctr.stub_calls},
@@ -776,5 +824,6 @@ const struct engine_ops engine_soft = {
     .intr_ready = soft_intr_ready,
     .inject_intr = soft_inject_intr,
     .inject_nmi = soft_inject_nmi,
+    .inject_exception = soft_inject_exception,
     .stats = soft_stats,
 };

@@ -3,9 +3,10 @@
  * Guests whose vCPU is saved and restored after every exit, then again after every few instructions: its
  * state is exported, the vCPU thrown away, a new one made and the state imported, which must come out again
  * as it went in. The guest then checks that nothing changed for it. The machine is as small as these guests
- * allow: com1, a local APIC that sends to itself, the test devices.
+ * allow: com1, a local APIC that sends to itself, the test devices. Last, the vCPU goes from one engine to
+ * the other and back, at each exit.
  *
- * restore IMAGE...: TAP, two cases an image.
+ * restore IMAGE...: TAP, three cases an image.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,8 +20,13 @@ enum { RAM = 32 * 1024 * 1024, COM1 = 0x3f8, EXIT_PORT = 0xf4, TEXT_MAX = 8000, 
 enum { DEVICE = 0xff000000u, DEVICE_BYTES = 0x10000, LAPIC = 0xfee00000u };
 enum { ICR = 0x300, ICR_NMI = 0x400, ICR_SELF_FIXED = 0x40000 };
 
+enum how { EXITS, STEPS, ENGINES, HOWS };
+
 struct machine {
 	struct rig rig;
+	const struct engine_ops *e; /* whose vCPU it is now */
+	struct engine_vcpu *vcpu;
+	struct engine_vm *other; /* KVM's, on the same memory; ENGINES only */
 	uint8_t device[DEVICE_BYTES];
 	uint32_t device_reads;
 	uint64_t cr8;
@@ -60,7 +66,7 @@ lapic_write(struct machine *m, uint32_t reg, uint32_t v)
 	if (reg != ICR)
 		return;
 	if ((v & 0x700) == ICR_NMI)
-		engine_soft.inject_nmi(m->rig.vcpu);
+		m->e->inject_nmi(m->vcpu);
 	else if (v & ICR_SELF_FIXED)
 		m->pending[v & 0xff] = 1;
 }
@@ -126,6 +132,28 @@ answer(struct machine *m, struct vm_exit *x)
 
 /* ---- save and restore ---- */
 
+/* A new vCPU of this engine has the state of the old one. What an engine does not tell apart is made the
+ * same. */
+static bool
+same(struct machine *m, const struct x86_state *before, const struct x86_state *after)
+{
+	for (size_t n = 0; n < sizeof(*before); n++) {
+		if (((const uint8_t *)before)[n] == ((const uint8_t *)after)[n])
+			continue;
+		snprintf(m->why, sizeof(m->why),
+			 "restored state differs at byte %zu of struct x86_state, rip %#llx", n,
+			 (unsigned long long)before->rip);
+		return false;
+	}
+	return true;
+}
+
+static struct engine_vm *
+vm_of(const struct machine *m)
+{
+	return m->e == &engine_kvm ? m->other : m->rig.vm;
+}
+
 static bool
 swap_vcpu(struct machine *m)
 {
@@ -134,26 +162,20 @@ swap_vcpu(struct machine *m)
 
 	memset(&before, 0, sizeof(before));
 	memset(&after, 0, sizeof(after));
-	engine_soft.get_state(m->rig.vcpu, X86_STATE_ALL, &before);
-	engine_soft.vcpu_destroy(m->rig.vcpu);
-	m->rig.vcpu = engine_soft.vcpu_create(m->rig.vm, 0, &m->rig.cpuid, &err);
-	if (m->rig.vcpu == NULL || engine_soft.set_state(m->rig.vcpu, X86_STATE_ALL, &before, &err) != 0) {
+	m->e->get_state(m->vcpu, X86_STATE_ALL, &before);
+	m->e->vcpu_destroy(m->vcpu);
+	if (m->other != NULL)
+		m->e = m->e == &engine_soft ? &engine_kvm : &engine_soft;
+	m->vcpu = m->e->vcpu_create(vm_of(m), 0, &m->rig.cpuid, &err);
+	if (m->vcpu == NULL || m->e->set_state(m->vcpu, X86_STATE_ALL, &before, &err) != 0) {
 		snprintf(m->why, sizeof(m->why), "restore: %s", err.msg);
 		return false;
 	}
-	engine_soft.get_state(m->rig.vcpu, X86_STATE_ALL, &after);
 	m->saves++;
-	if (memcmp(&before, &after, sizeof(before)) == 0)
-		return true;
-	for (size_t n = 0; n < sizeof(before); n++) {
-		if (((uint8_t *)&before)[n] != ((uint8_t *)&after)[n]) {
-			snprintf(m->why, sizeof(m->why),
-				 "restored state differs at byte %zu of struct x86_state, rip %#llx", n,
-				 (unsigned long long)before.rip);
-			break;
-		}
-	}
-	return false;
+	if (m->other != NULL)
+		return true; /* it is the guest that looks */
+	m->e->get_state(m->vcpu, X86_STATE_ALL, &after);
+	return same(m, &before, &after);
 }
 
 static void
@@ -162,9 +184,9 @@ inject(struct machine *m)
 	for (unsigned v = 255; v >= 32; v--) {
 		if (!m->pending[v])
 			continue;
-		if (engine_soft.intr_ready(m->rig.vcpu, true)) {
+		if (m->e->intr_ready(m->vcpu, true)) {
 			m->pending[v] = 0;
-			engine_soft.inject_intr(m->rig.vcpu, (uint8_t)v);
+			m->e->inject_intr(m->vcpu, (uint8_t)v);
 		}
 		return;
 	}
@@ -178,19 +200,19 @@ some(uint32_t *random)
 	return (*random >> 16) % 64 + 1;
 }
 
-/* stepping: also save between any two instructions, not only where the guest leaves. */
+/* STEPS: also save between any two instructions, not only where the guest leaves. */
 static void
-run(struct machine *m, bool stepping)
+run(struct machine *m, enum how how)
 {
 	struct vm_exit x = {0};
 	uint32_t random = 1;
 
 	for (unsigned n = 0; n < EXITS_MAX && !m->ended; n++) {
 		inject(m);
-		if (stepping)
-			(void)soft_vcpu_step(m->rig.vcpu, some(&random), &x);
+		if (how == STEPS)
+			(void)soft_vcpu_step(m->vcpu, some(&random), &x);
 		else
-			engine_soft.run(m->rig.vcpu, &x);
+			m->e->run(m->vcpu, &x);
 		if (!answer(m, &x))
 			return;
 		if (x.kind == VM_EXIT_INTR || x.kind == VM_EXIT_HLT) {
@@ -198,9 +220,8 @@ run(struct machine *m, bool stepping)
 				return;
 			continue;
 		}
-		if (!stepping)
-			engine_soft.kick(
-			    m->rig.vcpu); /* finish the instruction, then come back: the swap is there */
+		if (how != STEPS)
+			m->e->kick(m->vcpu); /* finish the instruction, then come back: the swap is there */
 	}
 }
 
@@ -243,7 +264,7 @@ start(struct machine *m, uint64_t entry)
 	for (unsigned n = 0; n < 6; n++)
 		s.seg[n] = rig_segment(8, (n == X86_CS ? 0xb : 0x3) | SEG_S | SEG_P | SEG_DB | SEG_G);
 	s.rip = entry;
-	LH_ASSERT(engine_soft.set_state(m->rig.vcpu, X86_STATE_ALL, &s, &err) == 0);
+	LH_ASSERT(m->e->set_state(m->vcpu, X86_STATE_ALL, &s, &err) == 0);
 }
 
 static uint8_t *
@@ -259,8 +280,25 @@ read_file(const char *path, size_t *len)
 	return p;
 }
 
+/* The KVM engine's VM on the same memory and clock. CPUID is what both give. */
+static int
+open_other(struct machine *m, struct err *err)
+{
+	static const struct x86_topology one = {1, 1, 1, 1, 1};
+	struct engine_vm_cfg cfg = {
+	    .maxcpus = 1, .strict_msr = true, .mem = m->rig.mem, .clock = m->rig.clock};
+
+	m->other = engine_kvm.vm_create(&cfg, err);
+	if (m->other == NULL)
+		return -err->code;
+	x86_cpuid_host(&m->rig.cpuid);
+	engine_kvm.cpuid_filter(&m->rig.cpuid);
+	x86_cpuid_finish(&m->rig.cpuid, &one, 0, true);
+	return 0;
+}
+
 static bool
-test_image(const char *path, bool stepping)
+test_image(const char *path, enum how how)
 {
 	struct machine *m = calloc(1, sizeof(*m));
 	struct err err = {0};
@@ -277,15 +315,24 @@ test_image(const char *path, bool stepping)
 		free(file);
 		return false;
 	}
+	m->e = &engine_soft;
+	m->vcpu = m->rig.vcpu;
+	m->rig.vcpu = NULL;
+	if (how == ENGINES && open_other(m, &err) != 0)
+		snprintf(m->why, sizeof(m->why), "%s", err.msg);
 	entry = load(m, file, len);
 	LH_ASSERT(entry != 0);
 	start(m, entry);
-	run(m, stepping);
+	if (m->why[0] == '\0')
+		run(m, how);
 	last = strstr(m->text, "done: ");
 	ok = m->ended && m->status == 0 && m->why[0] == '\0' && last != NULL && m->saves > 10;
 	printf("# %u saves; %s", m->saves, last != NULL ? last : "no last line\n");
 	if (!ok)
 		printf("# %s\n# %s\n", m->why, m->text);
+	m->e->vcpu_destroy(m->vcpu);
+	if (m->other != NULL)
+		engine_kvm.vm_destroy(m->other);
 	rig_close(&m->rig);
 	free(m);
 	free(file);
@@ -295,17 +342,27 @@ test_image(const char *path, bool stepping)
 int
 main(int argc, char **argv)
 {
-	bool all = true;
+	static const char *const text[HOWS] = {"saved and restored after each exit",
+					       "saved and restored after a few instructions",
+					       "moved between the engines after each exit"};
+	struct err err = {0};
+	bool all = true, kvm = engine_kvm.usable(&err) == 0;
+	int count = 0;
 
-	printf("1..%d\n", 2 * (argc - 1));
-	for (int n = 2; n < 2 * argc; n++) {
-		const char *path = argv[n / 2], *name = strrchr(path, '/');
-		bool stepping = n & 1, ok = test_image(path, stepping);
+	printf("1..%d\n", HOWS * (argc - 1));
+	for (int n = 1; n < argc; n++) {
+		const char *name = strrchr(argv[n], '/');
 
-		printf("%s %d - saved and restored %s: %s\n", ok ? "ok" : "not ok", n - 1,
-		       stepping ? "after a few instructions" : "after each exit",
-		       name != NULL ? name + 1 : path);
-		all = all && ok;
+		name = name != NULL ? name + 1 : argv[n];
+		for (int how = 0; how < HOWS; how++) {
+			bool skip = how == ENGINES && !kvm;
+			bool ok = skip || test_image(argv[n], (enum how)how);
+
+			printf("%s %d - %s: %s%s%s\n", ok ? "ok" : "not ok", ++count, text[how], name,
+			       skip ? " # SKIP " : "", skip ? err.msg : "");
+			fflush(stdout);
+			all = all && ok;
+		}
 	}
 	return all ? 0 : 1;
 }

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * x86-64's part of the handles. How an interrupt reaches a vCPU: a controller calls wake(); the vCPU, which
+ * looks at its requests and at its APIC before it enters the engine or sleeps, is kicked or woken.
+ */
+#ifndef VMMAPI_X86_64_MD_H
+#define VMMAPI_X86_64_MD_H
+
+#include "vmmapi/internal.h"
+#include "vmmapi/x86_64/intc.h"
+
+enum { REQ_INIT = 1, REQ_SIPI = 2, REQ_NMI = 4 };
+
+struct md_ctx {
+	struct x86_cpuid cpuid;
+	uint32_t *apic_ids; /* maxcpus */
+	uint8_t phys_bits;
+	struct intc *intc; /* NULL: without VM_CREATE_INTC */
+};
+
+struct md_vcpu {
+	struct x86_cpuid cpuid;
+	_Atomic unsigned requests;
+	_Atomic unsigned sipi_vector;
+	bool halted, wait_sipi;
+	bool halt_exit;
+	uint64_t tsc_adjust; /* as last told to the APIC */
+};
+
+#endif
