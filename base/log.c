@@ -10,6 +10,7 @@
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -19,6 +20,7 @@
 
 static _Atomic int log_fd = 2;
 static _Atomic int log_max = LOG_WARN;
+static _Atomic int log_form = LOG_TEXT;
 static pthread_mutex_t rl_lock = PTHREAD_MUTEX_INITIALIZER; /* every log_ratelimit; taken last */
 
 static const char *const level_name[] = {
@@ -41,24 +43,92 @@ log_wanted(enum log_level level)
 	return (int)level <= atomic_load(&log_max);
 }
 
+void
+log_set_output(int fd, enum log_format format)
+{
+	atomic_store(&log_fd, fd);
+	atomic_store(&log_form, (int)format);
+}
+
+void
+log_set_level(enum log_level max)
+{
+	atomic_store(&log_max, (int)max);
+}
+
+/* Bytes of the UTF-8 sequence at p (RFC 3629), or 0 when it is none. */
+static unsigned
+utf8_length(const unsigned char *p)
+{
+	unsigned n = p[0] < 0x80 ? 1 : (p[0] & 0xe0) == 0xc0 ? 2 : (p[0] & 0xf0) == 0xe0 ? 3 : 4;
+	uint32_t code = n == 1 ? p[0] : p[0] & (0xffu >> (n + 1));
+	static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
+
+	if (n == 4 && (p[0] & 0xf8) != 0xf0)
+		return 0;
+	for (unsigned i = 1; i < n; i++) {
+		if ((p[i] & 0xc0) != 0x80)
+			return 0;
+		code = code << 6 | (p[i] & 0x3f);
+	}
+	return code < least[n] || code > 0x10ffff || (code >= 0xd800 && code < 0xe000) ? 0 : n;
+}
+
+/* Guests and files choose some of these bytes: one message is one line, with no terminal controls. */
+static size_t
+text_line(enum log_level level, const char *message, char *line, size_t room)
+{
+	size_t used = (size_t)snprintf(line, room, "lhyve: %s: ", level_name[level]);
+
+	for (; *message != '\0' && used + 1 < room; message++)
+		line[used++] = (unsigned char)*message < 0x20 || *message == 0x7f ? ' ' : *message;
+	line[used++] = '\n';
+	return used;
+}
+
+static size_t
+json_line(enum log_level level, const char *message, char *line, size_t room)
+{
+	const unsigned char *p = (const unsigned char *)message;
+	struct timespec now;
+	struct tm tm;
+	size_t used;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	gmtime_r(&now.tv_sec, &tm);
+	used = strftime(line, room, "{\"time\":\"%Y-%m-%dT%H:%M:%S", &tm);
+	used += (size_t)snprintf(line + used, room - used, ".%06ldZ\",\"level\":\"%s\",\"message\":\"",
+				 now.tv_nsec / 1000, level_name[level]);
+	while (*p != '\0' && used + 16 < room) {
+		unsigned n = utf8_length(p);
+
+		if (*p < 0x20 || *p == 0x7f || n == 0) {
+			used += (size_t)sprintf(line + used, "\\u%04x", n == 0 ? 0xfffd : *p);
+			p++;
+			continue;
+		}
+		if (*p == '"' || *p == '\\')
+			line[used++] = '\\';
+		memcpy(line + used, p, n);
+		used += n;
+		p += n;
+	}
+	memcpy(line + used, "\"}\n", 3);
+	return used + 3;
+}
+
 static void
 log_line(enum log_level level, const char *fmt, va_list ap)
 {
-	char line[1024];
-	size_t used, end;
+	char message[1024], line[2048];
+	size_t len;
 	int saved_errno = errno;
 
-	used = (size_t)snprintf(line, sizeof(line), "lhyve: %s: ", level_name[level]);
-	vsnprintf(line + used, sizeof(line) - used - 1, fmt, ap);
-	end = used + strlen(line + used);
-	/* Guests and files choose some of these bytes: one message is one line, with no terminal controls. */
-	for (size_t i = used; i < end; i++) {
-		if ((unsigned char)line[i] < 0x20 || line[i] == 0x7f)
-			line[i] = ' ';
-	}
-	line[end++] = '\n';
+	vsnprintf(message, sizeof(message), fmt, ap);
+	len = atomic_load(&log_form) == LOG_JSON ? json_line(level, message, line, sizeof(line))
+						 : text_line(level, message, line, sizeof(line));
 	/* A full or closed log must not stop the VM: what does not go out is lost. */
-	while (write(atomic_load(&log_fd), line, end) < 0 && errno == EINTR)
+	while (write(atomic_load(&log_fd), line, len) < 0 && errno == EINTR)
 		;
 	errno = saved_errno;
 }

@@ -253,7 +253,9 @@ make_base(struct board *b, struct err *err)
 	c.pio = b->pio;
 	c.mmio = b->mmio;
 	b->cpus = cpus_create(&c, err);
-	return b->cpus != NULL ? board_sleep_init(b, err) : -err->code;
+	if (b->cpus == NULL || board_sleep_init(b, err) != 0)
+		return -err->code;
+	return board_call_init(b, err);
 }
 
 static int
@@ -301,7 +303,10 @@ board_create(const struct board_cfg *cfg, struct err *err)
 	b->machine.uuid = cfg->uuid;
 	b->machine.topo = cfg->topo;
 	b->end = BOARD_ERROR;
-	b->sleep.fd = -1;
+	b->sleep.fd = b->call.fd = -1;
+	pthread_mutex_init(&b->call.callers, NULL);
+	pthread_mutex_init(&b->call.lock, NULL);
+	pthread_cond_init(&b->call.done, NULL);
 	pthread_mutex_init(&b->end_lock, NULL);
 	if (build(b, err) == 0)
 		return b;
@@ -310,11 +315,11 @@ board_create(const struct board_cfg *cfg, struct err *err)
 }
 
 static void
-print_counter(void *arg, unsigned cpu, const char *name, uint64_t value)
+print_counter(void *arg, const char *who, const char *name, uint64_t value)
 {
 	(void)arg;
 	if (value != 0)
-		fprintf(stderr, "lhyve: cpu%u.%s %llu\n", cpu, name, (unsigned long long)value);
+		fprintf(stderr, "lhyve: %s.%s %llu\n", who, name, (unsigned long long)value);
 }
 
 enum board_end
@@ -328,15 +333,18 @@ board_run(struct board *b)
 		vm_clock_start(b->clock);
 		ret = cpus_start(b->cpus, &err);
 	}
-	if (ret == 0)
+	if (ret == 0) {
+		b->started = true;
 		evloop_run(b->loop);
+	}
+	board_call_close(b);
 	cpus_stop(b->cpus);
 	vm_clock_stop(b->clock);
 	board_stop_devices(b);
 	if (ret != 0)
 		fprintf(stderr, "lhyve: %s\n", err.msg);
 	if (b->cfg.stats)
-		cpus_stats(b->cpus, print_counter, NULL);
+		board_get_stats(b, print_counter, NULL);
 	pthread_mutex_lock(&b->end_lock);
 	end = ret != 0 ? BOARD_ERROR : b->end;
 	pthread_mutex_unlock(&b->end_lock);
@@ -402,6 +410,7 @@ board_destroy(struct board *b)
 	memobj_destroy(b->ram);
 	vm_clock_destroy(b->clock);
 	board_sleep_destroy(b);
+	board_call_destroy(b);
 	evloop_destroy(b->loop);
 	pthread_mutex_destroy(&b->end_lock);
 	free(b->apic_ids);

@@ -15,6 +15,9 @@
 #include "x86/cpuid.h"
 
 struct engine_ops;
+struct field_table;
+struct x86_state;
+struct pci_model;
 struct board;
 
 enum board_end {
@@ -36,6 +39,12 @@ struct board_module {
 	const char *path, *cmdline; /* the last may be NULL */
 };
 
+/* A function of a registered model (dev/pci/model.h). */
+struct board_pci {
+	unsigned bus, slot, fn;
+	const struct pci_model *model;
+};
+
 struct board_cfg {
 	const char *name; /* of the VM */
 	const struct engine_ops *engine;
@@ -52,8 +61,13 @@ struct board_cfg {
 	} com[4];
 	bool x2apic, hpet, mptable, strict_msr, pmu, vmware_backdoors, acpi_tables;
 	bool rtc_localtime;
-	bool pc_testdev, fwcfg;	  /* LPC devices */
-	uint32_t pci_testdev;	  /* bit n: a pci-testdev at 0:n:0 */
+	bool pc_testdev, fwcfg;	     /* LPC devices */
+	const struct board_pci *pci; /* in order of creation; the caller's, as long as the board */
+	size_t pcis;
+	/* The text of a key ("pci.0.3.0.path"), or NULL. Strings stay valid as long as the board. */
+	const char *(*option)(void *ctx, const char *key);
+	void *option_ctx;
+	bool virtio_msix;
 	const char *uuid;	  /* SMBIOS, or NULL: made from the name */
 	uint64_t soft_code_cache; /* bytes for translated code; 0: interpret */
 	struct engine_trace trace;
@@ -71,5 +85,54 @@ void board_power_button(struct board *b);		 /* ACPI power button; async-signal-u
 void board_end_now(struct board *b, enum board_end end); /* board_run() returns soon with this */
 unsigned board_exit_status(struct board *b);		 /* after board_run() gave BOARD_EXIT: 0..255 */
 void board_nmi(struct board *b, unsigned cpu);
+
+/*
+ * ---- a running board, seen from outside (board/pause.c) ----
+ * Any thread but the event loop's and the vCPUs', from board_create() to board_destroy(). What has to wait for the
+ * event loop waits until board_run() runs it; -ECANCELED: the guest has ended.
+ */
+
+/*
+ * Pause: on return every vCPU is parked between two instructions, the VM clock stands, devices are stopped in
+ * reverse order of their creation. Resume is the reverse. Neither nests; to do again what is done already is no error.
+ * What arrives meanwhile (console input, an NMI, the power button) waits in the devices.
+ */
+LH_MUST_CHECK int board_pause(struct board *b, struct err *err);
+LH_MUST_CHECK int board_resume(struct board *b, struct err *err);
+
+struct board_status {
+	bool started, paused, ended;
+	uint64_t clock_ns; /* what the VM clock shows */
+	uint64_t tsc_khz;
+};
+void board_get_status(struct board *b, struct board_status *s);
+unsigned board_cpu_count(const struct board *b);
+/* The TCP port that serial port i (from 0) listens on; 0: none. */
+unsigned board_console_port(struct board *b, unsigned i);
+
+/* A device's saved form, and a copy of it. */
+struct board_device_state {
+	char name[32]; /* "lapic.0", "ioapic" */
+	const struct field_table *table;
+	void *st;
+};
+
+/* All vCPUs and the interrupt controllers (devices with device_ops.copy_st) at one instant. */
+struct board_state {
+	unsigned cpus, devices;
+	uint32_t *apic_id;	/* one a vCPU */
+	struct x86_state *cpu;
+	struct board_device_state *device;
+};
+/* vCPUs are parked for as long as the copy takes. The caller frees it. */
+LH_MUST_CHECK int board_get_state(struct board *b, struct board_state *s, struct err *err);
+void board_state_free(struct board_state *s);
+
+/*
+ * Counters since the board was made, one call each: `who` is "cpu0" or a device's name. vCPUs are parked for as long
+ * as it takes to add up theirs, so that numbers of one call belong together. fn must not call into the board.
+ */
+void board_get_stats(struct board *b, void (*fn)(void *arg, const char *who, const char *name, uint64_t value),
+		     void *arg);
 
 #endif

@@ -54,6 +54,7 @@ struct cpu {
 	uint64_t tsc_adjust;
 	struct vm_exit exit;
 	uint64_t exits[EXIT_KINDS];
+	uint64_t irqs, nmis_given; /* given to the engine */
 };
 
 struct cpus {
@@ -349,14 +350,15 @@ exit_unsupported(struct cpu *p)
 static const struct {
 	const char *name;
 	void (*handle)(struct cpu *p);
+	bool open; /* the instruction ends in the next run(), which takes the answer */
 } exit_table[EXIT_KINDS] = {
     [VM_EXIT_INTR] = {"exit.intr", exit_nothing},
-    [VM_EXIT_IO] = {"exit.io", exit_io},
-    [VM_EXIT_MMIO] = {"exit.mmio", exit_mmio},
-    [VM_EXIT_RDMSR] = {"exit.rdmsr", exit_rdmsr},
-    [VM_EXIT_WRMSR] = {"exit.wrmsr", exit_wrmsr},
-    [VM_EXIT_CR8] = {"exit.cr8", exit_cr8},
-    [VM_EXIT_CR8_READ] = {"exit.cr8_read", exit_cr8_read},
+    [VM_EXIT_IO] = {"exit.io", exit_io, true},
+    [VM_EXIT_MMIO] = {"exit.mmio", exit_mmio, true},
+    [VM_EXIT_RDMSR] = {"exit.rdmsr", exit_rdmsr, true},
+    [VM_EXIT_WRMSR] = {"exit.wrmsr", exit_wrmsr, true},
+    [VM_EXIT_CR8] = {"exit.cr8", exit_cr8, true},
+    [VM_EXIT_CR8_READ] = {"exit.cr8_read", exit_cr8_read, true},
     [VM_EXIT_HLT] = {"exit.hlt", exit_hlt},
     [VM_EXIT_PAUSE] = {"exit.pause", exit_pause},
     [VM_EXIT_SHUTDOWN] = {"exit.shutdown", exit_shutdown},
@@ -430,9 +432,12 @@ take_nmi(struct cpu *p)
 	unsigned count = atomic_exchange(&p->nmis, 0);
 
 	if (p->activity == WAIT_SIPI)
-		return;				      /* blocked there (SDM vol. 3A 9.4.2) */
-	for (unsigned i = 0; i < count && i < 2; i++) /* one being taken and one latched: no more can wait */
+		return; /* blocked there (SDM vol. 3A 9.4.2) */
+	for (unsigned i = 0; i < count && i < 2;
+	     i++) { /* one being taken and one latched: no more can wait */
 		p->set->cfg.engine->inject_nmi(p->vcpu);
+		p->nmis_given++;
+	}
 	p->activity = RUNNING;
 }
 
@@ -473,6 +478,7 @@ deliver(struct cpu *p)
 	if (vector < 0)
 		return;
 	e->inject_intr(p->vcpu, (uint8_t)vector);
+	p->irqs++;
 	p->activity = RUNNING;
 	/* One more, of higher priority or from the PIC: as soon as there is a window. */
 	if (lapic_pending(p->set->lapic, p->n) != LAPIC_NONE)
@@ -480,20 +486,6 @@ deliver(struct cpu *p)
 }
 
 /* ---- the loop ---- */
-
-static void
-park(struct cpu *p)
-{
-	struct cpus *c = p->set;
-
-	pthread_mutex_lock(&c->park_lock);
-	c->parked++;
-	pthread_cond_broadcast(&c->parked_cond);
-	while (c->pauses > 0 && !atomic_load(&c->stop))
-		pthread_cond_wait(&c->resume_cond, &c->park_lock);
-	c->parked--;
-	pthread_mutex_unlock(&c->park_lock);
-}
 
 static void
 sleep_until_request(struct cpu *p)
@@ -505,6 +497,20 @@ sleep_until_request(struct cpu *p)
 }
 
 static void
+run_once(struct cpu *p)
+{
+	p->set->cfg.engine->run(p->vcpu, &p->exit);
+	LH_ASSERT((unsigned)p->exit.kind < EXIT_KINDS);
+	p->exits[p->exit.kind]++;
+}
+
+static void
+handle_exit(struct cpu *p)
+{
+	exit_table[p->exit.kind].handle(p);
+}
+
+static void
 enter(struct cpu *p)
 {
 	atomic_store(&p->in_guest, true);
@@ -512,11 +518,38 @@ enter(struct cpu *p)
 		atomic_store(&p->in_guest, false);
 		return;
 	}
-	p->set->cfg.engine->run(p->vcpu, &p->exit);
+	run_once(p);
 	atomic_store(&p->in_guest, false);
-	LH_ASSERT((unsigned)p->exit.kind < EXIT_KINDS);
-	p->exits[p->exit.kind]++;
-	exit_table[p->exit.kind].handle(p);
+	handle_exit(p);
+}
+/*
+ * Who looks at a parked vCPU must find it between two instructions: one whose device access was the last exit
+ * has had its effect on the device, and would have it again if it were saved now. It ends in run(), and the
+ * kick ends run() before the next one. It may access devices again first.
+ */
+static void
+end_instruction(struct cpu *p)
+{
+	while (p->activity == RUNNING && exit_table[p->exit.kind].open && !atomic_load(&p->set->stop)) {
+		p->set->cfg.engine->kick(p->vcpu);
+		run_once(p);
+		handle_exit(p);
+	}
+}
+
+static void
+park(struct cpu *p)
+{
+	struct cpus *c = p->set;
+
+	end_instruction(p);
+	pthread_mutex_lock(&c->park_lock);
+	c->parked++;
+	pthread_cond_broadcast(&c->parked_cond);
+	while (c->pauses > 0 && !atomic_load(&c->stop))
+		pthread_cond_wait(&c->resume_cond, &c->park_lock);
+	c->parked--;
+	pthread_mutex_unlock(&c->park_lock);
 }
 
 static void *
@@ -587,6 +620,18 @@ cpus_resume(struct cpus *c)
 }
 
 void
+cpus_get_state(struct cpus *c, unsigned n, struct x86_state *s)
+{
+	static const uint8_t activity[] = {
+	    [RUNNING] = ACT_RUNNING, [HALTED] = ACT_HALTED, [WAIT_SIPI] = ACT_WAIT_SIPI};
+	struct cpu *p = &c->cpu[n];
+
+	LH_ASSERT(n < c->cfg.count);
+	c->cfg.engine->get_state(p->vcpu, X86_STATE_ALL, s);
+	s->activity = activity[p->activity];
+}
+
+void
 cpus_request_stop(struct cpus *c)
 {
 	atomic_store(&c->stop, true);
@@ -654,6 +699,8 @@ cpus_stats(struct cpus *c, void (*fn)(void *arg, unsigned cpu, const char *name,
 
 		for (unsigned k = 0; k < EXIT_KINDS; k++)
 			fn(arg, i, exit_table[k].name, c->cpu[i].exits[k]);
+		fn(arg, i, "interrupts", c->cpu[i].irqs);
+		fn(arg, i, "nmis", c->cpu[i].nmis_given);
 		if (c->cfg.engine->stats != NULL)
 			c->cfg.engine->stats(c->cpu[i].vcpu, engine_counter, &sink);
 	}

@@ -39,7 +39,7 @@ LH_MUST_CHECK int cpus_add(struct cpus *c, struct engine_vm *vm, unsigned n, con
 			   const struct x86_state *s, struct err *err);
 LH_MUST_CHECK int cpus_start(struct cpus *c, struct err *err);
 
-/* Every vCPU leaves the guest and stays out: on return none runs. Calls nest. */
+/* Every vCPU leaves the guest between two instructions and stays out: on return none runs. Calls nest. */
 void cpus_pause(struct cpus *c);
 void cpus_resume(struct cpus *c);
 /* As cpus_pause(), but waits for nobody: each stays out from its next exit on. Any thread, vCPU threads too,
@@ -57,7 +57,9 @@ void cpus_stop(struct cpus *c);
 void cpus_destroy(struct cpus *c);
 
 void cpus_nmi(struct cpus *c, unsigned n);
-/* Counters, one call each: exits by kind, then the engine's own. After cpus_stop(). */
+/* vCPU n as it stands, while paused or after cpus_stop(). activity is what this loop knows: WAIT_SIPI as well. */
+void cpus_get_state(struct cpus *c, unsigned n, struct x86_state *s);
+/* Counters, one call each: exits by kind, interrupts, then the engine's own. While paused or after cpus_stop(). */
 void cpus_stats(struct cpus *c, void (*fn)(void *arg, unsigned cpu, const char *name, uint64_t value),
 		void *arg);
 

@@ -24,9 +24,9 @@
 #include "dev/chipset/rtc.h"
 #include "dev/chipset/uart16550.h"
 #include "dev/console/console.h"
+#include "dev/pci/model.h"
 #include "dev/pci/pci.h"
 #include "dev/pci/q35.h"
-#include "dev/test/pcitest.h"
 #include "dev/test/pctest.h"
 #include "mem/gpmap.h"
 
@@ -259,6 +259,8 @@ make_pci(struct board *b, struct err *err)
 	    .cf9_read = resetctl_cf9_read,
 	    .cf9_write = resetctl_cf9_write,
 	    .cf9_ctx = b->resetctl,
+	    .msi = lapic_msi_wire,
+	    .msi_ctx = b->lapic,
 	};
 	int ret;
 
@@ -473,25 +475,66 @@ make_fwcfg(struct board *b, struct err *err)
 	return ret != 0 ? ret : fwcfg_map(f, b->pio, err);
 }
 
-static int
-make_pci_testdevs(struct board *b, struct err *err)
-{
-	for (unsigned slot = 0; slot < 32; slot++) {
-		struct pcitest *t;
-		int ret;
+/* ---- functions by model ---- */
 
-		if ((b->cfg.pci_testdev >> slot & 1) == 0)
-			continue;
-		t = pcitest_create(err);
-		if (t == NULL)
-			return -err->code;
-		ret = track(b, &pcitest_device_ops, t, err, "pci-testdev.%u", slot);
-		if (ret == 0)
-			ret = plug(b, pcitest_func(t), slot, err);
-		if (ret != 0)
-			return ret;
-	}
-	return 0;
+struct slot {
+	struct board *b;
+	char where[24]; /* "pci.0.3.0" */
+};
+
+static const char *
+slot_option(void *ctx, const char *key)
+{
+	const struct slot *s = ctx;
+	char full[96];
+
+	snprintf(full, sizeof(full), "%s.%s", s->where, key);
+	return s->b->cfg.option(s->b->cfg.option_ctx, full);
+}
+
+static int
+slot_own(void *ctx, const struct device_ops *ops, void *dev, const char *part, struct err *err)
+{
+	const struct slot *s = ctx;
+	char name[32];
+
+	snprintf(name, sizeof(name), "%s%s%s", s->where, *part != '\0' ? "." : "", part);
+	return track(s->b, ops, dev, err, name, 0);
+}
+
+static int
+make_function(struct board *b, const struct board_pci *p, struct err *err)
+{
+	struct slot s = {.b = b};
+	const struct pci_model_env env = {
+	    .where = s.where,
+	    .vm_name = b->cfg.name,
+	    .loop = b->loop,
+	    .mem = b->mem,
+	    .virtio_msix = b->cfg.virtio_msix,
+	    .option = slot_option,
+	    .own = slot_own,
+	    .ctx = &s,
+	    .escape = wire_escape,
+	    .escape_ctx = b,
+	};
+	struct pci_func *f;
+
+	snprintf(s.where, sizeof(s.where), "pci.%u.%u.%u", p->bus, p->slot, p->fn);
+	f = p->model->create(&env, err);
+	if (f == NULL)
+		return -err->code;
+	return pci_bus_add(pci_root_bus(b->pci), PCI_DEVFN(p->slot, p->fn), f, err);
+}
+
+static int
+make_functions(struct board *b, struct err *err)
+{
+	int ret = 0;
+
+	for (size_t i = 0; i < b->cfg.pcis && ret == 0; i++)
+		ret = make_function(b, &b->cfg.pci[i], err);
+	return ret;
 }
 
 static int
@@ -508,9 +551,9 @@ assign_addresses(struct board *b, struct err *err)
 
 /* In an order in which each finds what it is wired to. */
 static int (*const makers[])(struct board *b, struct err *err) = {
-    make_lapic,	  make_ioapic,	   make_pic,	      make_resetctl,	make_lpc, make_pci,
-    make_bridges, make_hpet,	   make_pit,	      make_acpipm,	make_rtc, make_uarts,
-    make_fwcfg,	  make_pc_testdev, make_pci_testdevs, assign_addresses,
+    make_lapic,	  make_ioapic,	   make_pic,	   make_resetctl,    make_lpc, make_pci,
+    make_bridges, make_hpet,	   make_pit,	   make_acpipm,	     make_rtc, make_uarts,
+    make_fwcfg,	  make_pc_testdev, make_functions, assign_addresses,
 };
 
 int
@@ -554,13 +597,28 @@ board_power_cycle_devices(struct board *b, struct err *err)
 	return assign_addresses(b, err);
 }
 
-int
-board_start_devices(struct board *b, struct err *err)
+void
+board_wake_devices(struct board *b)
 {
 	for (size_t i = 0; i < b->devices; i++) {
 		if (b->device[i].ops->start != NULL)
 			b->device[i].ops->start(b->device[i].dev);
 	}
+}
+
+void
+board_halt_devices(struct board *b)
+{
+	for (size_t i = b->devices; i > 0; i--) {
+		if (b->device[i - 1].ops->stop != NULL)
+			b->device[i - 1].ops->stop(b->device[i - 1].dev);
+	}
+}
+
+int
+board_start_devices(struct board *b, struct err *err)
+{
+	board_wake_devices(b);
 	for (unsigned i = 0; i < MACHINE_COMS; i++) {
 		const struct console_peer peer = {wire_uart_rx, wire_uart_tx_ready, wire_uart_line,
 						  b->uart[i]};
@@ -582,10 +640,8 @@ board_stop_devices(struct board *b)
 		if (b->console[i] != NULL)
 			console_stop(b->console[i]);
 	}
-	for (size_t i = b->devices; i > 0; i--) {
-		if (b->device[i - 1].ops->stop != NULL)
-			b->device[i - 1].ops->stop(b->device[i - 1].dev);
-	}
+	if (!b->paused) /* else it is done */
+		board_halt_devices(b);
 }
 
 void

@@ -49,9 +49,23 @@ struct board {
 		int fd; /* eventfd: a wake event came; -1: none */
 		struct ev_source *source;
 		uint64_t facs_gpa; /* 0: no ACPI tables */
+		bool deferred;	   /* woken while paused: loop thread only */
 	} sleep;
 	struct uart16550 *uart[MACHINE_COMS];
 	struct console *console[MACHINE_COMS];
+
+	/* What other threads want done on the event loop's thread: board/pause.c. */
+	struct {
+		pthread_mutex_t callers; /* one at a time; taken first */
+		pthread_mutex_t lock;	 /* the rest */
+		pthread_cond_t done;
+		int fd; /* eventfd: a call waits; -1: none */
+		struct ev_source *source;
+		void (*fn)(struct board *b, void *arg); /* NULL: none waits */
+		void *arg;
+		bool closed; /* the loop has ended */
+	} call;
+	_Atomic bool started, paused; /* written on the loop's thread */
 
 	pthread_mutex_t end_lock;
 	bool ended; /* under end_lock */
@@ -72,8 +86,17 @@ LH_MUST_CHECK int board_sleep_init(struct board *b, struct err *err);
 void board_sleep_destroy(struct board *b);
 void board_sleep_enter(void *ctx);
 void board_sleep_wake(void *ctx);
+void board_sleep_resumed(struct board *b); /* a wake event that came during a pause happens now */
+
+/* board/pause.c */
+LH_MUST_CHECK int board_call_init(struct board *b, struct err *err);
+void board_call_close(struct board *b); /* the loop has ended: callers go away with -ECANCELED */
+void board_call_destroy(struct board *b);
 
 /* board/devices.c */
+/* The stop and start of each device, without the consoles' host ends. */
+void board_halt_devices(struct board *b);
+void board_wake_devices(struct board *b);
 /* Power off and on for all that loses its state in S3; PCI addresses assigned anew. No vCPU runs. */
 LH_MUST_CHECK int board_power_cycle_devices(struct board *b, struct err *err);
 LH_MUST_CHECK int board_make_devices(struct board *b, struct err *err);

@@ -96,6 +96,9 @@ on_wake(void *arg, uint32_t events)
 	(void)events;
 	if (read(b->sleep.fd, &count, sizeof(count)) != sizeof(count))
 		return;
+	b->sleep.deferred = b->paused;
+	if (b->paused)
+		return;
 	cpus_pause(b->cpus);
 	if (restart(b, &err) != 0) {
 		log_error("wake from S3: %s", err.msg);
@@ -103,6 +106,15 @@ on_wake(void *arg, uint32_t events)
 	}
 	cpus_resume(b->cpus);
 	cpus_resume(b->cpus); /* board_sleep_enter()'s */
+}
+
+void
+board_sleep_resumed(struct board *b)
+{
+	if (!b->sleep.deferred)
+		return;
+	b->sleep.deferred = false;
+	board_sleep_wake(b);
 }
 
 int

@@ -23,6 +23,10 @@ struct device_ops {
 	void *(*st)(void *dev);			      /* the struct that `state` describes */
 	void (*pre_save)(void *dev);		      /* may be NULL: bring st up to date */
 	int (*post_load)(void *dev, struct err *err); /* may be NULL: check st, rebuild derived */
+	/* May be NULL: a copy of st as of now, under the device's lock, for people to look at. Any thread, any time. */
+	void (*copy_st)(void *dev, void *to);
+	/* May be NULL: counters, one call each. Any thread, any time. */
+	void (*stats)(void *dev, void (*fn)(void *arg, const char *name, uint64_t value), void *arg);
 };
 
 struct device {

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/uio.h>
 #include <unistd.h>
 #include "base/util.h"
 
@@ -240,4 +241,61 @@ gpmap_notify(struct gpmap *g, uint64_t gpa, uint64_t len)
 {
 	if (g->watch != NULL && len != 0 && covered(g, gpa, len, false))
 		g->watch(g->watch_arg, gpa, len);
+}
+
+bool
+gm_readable(const struct gpmap *g, uint64_t gpa, uint64_t len)
+{
+	return gpa + len >= gpa && covered(g, gpa, len, false);
+}
+
+bool
+gm_writable(const struct gpmap *g, uint64_t gpa, uint64_t len)
+{
+	return gpa + len >= gpa && covered(g, gpa, len, true);
+}
+
+/* An even address inside a range of whole pages: both bytes are in it. */
+bool
+gm_load_u16(const struct gpmap *g, uint64_t gpa, uint16_t *v)
+{
+	const struct gm_range *r = (gpa & 1) == 0 ? gpmap_find(g, gpa) : NULL;
+
+	if (r == NULL || r->kind != GM_RAM)
+		return false;
+	*v = __atomic_load_n((const uint16_t *)(const void *)(r->hva + (gpa - r->gpa)), __ATOMIC_ACQUIRE);
+	return true;
+}
+
+bool
+gm_store_u16(struct gpmap *g, uint64_t gpa, uint16_t v)
+{
+	const struct gm_range *r = (gpa & 1) == 0 ? gpmap_find(g, gpa) : NULL;
+
+	if (r == NULL || r->kind != GM_RAM)
+		return false;
+	__atomic_store_n((uint16_t *)(void *)(r->hva + (gpa - r->gpa)), v, __ATOMIC_RELEASE);
+	if (g->watch != NULL)
+		g->watch(g->watch_arg, gpa, sizeof(v));
+	return true;
+}
+
+int
+gm_iov(const struct gpmap *g, uint64_t gpa, uint64_t len, bool write, struct iovec *iov, int max)
+{
+	int n = 0;
+
+	if (!(write ? gm_writable(g, gpa, len) : gm_readable(g, gpa, len)))
+		return -1;
+	while (len != 0) {
+		const struct gm_range *r = gpmap_find(g, gpa);
+		uint64_t part = MIN(len, r->len - (gpa - r->gpa));
+
+		if (n == max)
+			return -1;
+		iov[n++] = (struct iovec){r->hva + (gpa - r->gpa), (size_t)part};
+		gpa += part;
+		len -= part;
+	}
+	return n;
 }

@@ -59,6 +59,26 @@ LH_MUST_CHECK bool gm_write(struct gpmap *g, uint64_t gpa, const void *buf, size
 /* As gm_write(), and into ROM as well: for loaders, before the VM runs. */
 LH_MUST_CHECK bool gm_load(struct gpmap *g, uint64_t gpa, const void *buf, size_t len);
 
+/*
+ * An aligned 16-bit value that the guest changes while we look: one load that what follows cannot pass, one
+ * store that what came before cannot pass. false: gpa is odd, or not RAM.
+ */
+LH_MUST_CHECK bool gm_load_u16(const struct gpmap *g, uint64_t gpa, uint16_t *v);
+LH_MUST_CHECK bool gm_store_u16(struct gpmap *g, uint64_t gpa, uint16_t v);
+
+/* True when the whole of [gpa, gpa + len) can be read (RAM or ROM), or written (RAM). */
+bool gm_readable(const struct gpmap *g, uint64_t gpa, uint64_t len);
+bool gm_writable(const struct gpmap *g, uint64_t gpa, uint64_t len);
+
+/*
+ * The host memory behind [gpa, gpa + len), for a system call that reads or writes it (readv, io_uring): fills
+ * up to `max` entries, returns how many, or -1 when a byte is not there or the room does not do. Valid until
+ * the VM is destroyed. Who lets the host write calls gpmap_notify() afterwards.
+ */
+struct iovec;
+LH_MUST_CHECK int gm_iov(const struct gpmap *g, uint64_t gpa, uint64_t len, bool write, struct iovec *iov,
+			 int max);
+
 /* One watcher is called after each gm_write() with the range written, from the writing thread. */
 typedef void (*gm_watch_fn)(void *arg, uint64_t gpa, uint64_t len);
 void gpmap_set_watcher(struct gpmap *g, gm_watch_fn fn, void *arg);

@@ -241,3 +241,24 @@ field_compare(const struct field_table *t, const void *a, const void *b)
 	}
 	return NULL;
 }
+
+const struct field *
+field_find(const struct field_table *t, const char *name)
+{
+	for (uint32_t i = 0; i < t->count; i++) {
+		if (strcmp(t->fields[i].name, name) == 0)
+			return &t->fields[i];
+	}
+	return NULL;
+}
+
+uint64_t
+field_get(const struct field *f, const void *st, uint32_t i)
+{
+	unsigned size = kind_size[f->kind];
+	uint64_t v = 0;
+
+	LH_ASSERT(i < f->count);
+	memcpy(&v, (const uint8_t *)st + f->offset + (size_t)i * size, size);
+	return v;
+}

@@ -63,4 +63,8 @@ LH_MUST_CHECK int field_load(const struct field_table *t, void *st, const void *
 /* The first differing field's name, or NULL when equal. */
 const char *field_compare(const struct field_table *t, const void *a, const void *b);
 
+/* For people: the row of this name, or NULL; and element i (< count) of a row as a number. */
+const struct field *field_find(const struct field_table *t, const char *name);
+uint64_t field_get(const struct field *f, const void *st, uint32_t i);
+
 #endif

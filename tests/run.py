@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -68,12 +69,14 @@ def parse_tap(text, result):
     return None
 
 
-def environment(test, args):
+def environment(test, args, runtime):
     env = dict(os.environ)
     env.update(test["env"])
     env["LHYVE_BUILD"] = os.path.abspath(args.build)
     env["LHYVE"] = os.path.join(env["LHYVE_BUILD"], "lhyve")
+    env["LHYVECTL"] = os.path.join(env["LHYVE_BUILD"], "lhyvectl")
     env["LHYVE_CACHE"] = os.path.abspath("build/cache")
+    env["XDG_RUNTIME_DIR"] = runtime  # control sockets: tests give VMs the same names
     env["LHYVE_SANITIZER"] = args.sanitizer or ""
     env.setdefault("ASAN_OPTIONS", "detect_leaks=1:abort_on_error=0:allocator_may_return_null=1")
     env.setdefault("UBSAN_OPTIONS", "print_stacktrace=1:halt_on_error=1")
@@ -104,7 +107,8 @@ def run_one(test, args):
         command = ["setarch", "-R"] + command  # its shadow wants the classic memory layout
     limit = test["timeout"] * (10 if args.sanitizer else 1)
     start = time.monotonic()
-    process = subprocess.Popen(command, cwd=test["workdir"] or None, env=environment(test, args),
+    runtime = tempfile.mkdtemp(prefix="lhyve-")
+    process = subprocess.Popen(command, cwd=test["workdir"] or None, env=environment(test, args, runtime),
                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                text=True, errors="replace", start_new_session=True)
     running.add(process)
@@ -117,6 +121,7 @@ def run_one(test, args):
         complaint = f"hangs: ended after {limit} s"
     end_group(process)  # whatever it left behind
     running.discard(process)
+    shutil.rmtree(runtime, ignore_errors=True)
     result.seconds = time.monotonic() - start
     if test["protocol"] == "tap":
         stream = parse_tap(result.output, result)

@@ -15,11 +15,13 @@
 struct entry {
 	char *name, *value;
 	const struct config_key *key;
+	uint64_t order; /* of the first setting */
 };
 
 struct config {
 	struct entry *entry; /* sorted by name */
 	size_t count;
+	uint64_t orders;
 };
 
 struct config *
@@ -189,6 +191,10 @@ check_value(const struct config_key *k, const char *where, const char *name, con
 			return err_set(err, EINVAL, "%s: %s: no such choice '%s' (%s)", where, name, value,
 				       k->choices);
 		break;
+	case CONFIG_LIST:
+		if (*value == '\0')
+			return err_set(err, EINVAL, "%s: %s: empty (leave the key out)", where, name);
+		break;
 	case CONFIG_PATH:
 		if (*value == '\0')
 			return err_set(err, EINVAL, "%s: %s: empty (give a file name)", where, name);
@@ -254,7 +260,7 @@ entry_store(struct config *c, const struct config_key *k, const char *name, char
 		return -ENOMEM;
 	}
 	memmove(&grown[at + 1], &grown[at], (c->count - at) * sizeof(*grown));
-	grown[at] = (struct entry){.name = copy, .value = value, .key = k};
+	grown[at] = (struct entry){.name = copy, .value = value, .key = k, .order = c->orders++};
 	c->count++;
 	return 0;
 }
@@ -321,6 +327,28 @@ config_get(const struct config *c, const char *name)
 	LH_ASSERT(k != NULL);
 	at = entry_place(c, name, &found);
 	return found ? c->entry[at].value : k->def;
+}
+
+void
+config_unset(struct config *c, const char *name)
+{
+	bool found;
+	size_t at = entry_place(c, name, &found);
+
+	LH_ASSERT(found);
+	free(c->entry[at].name);
+	free(c->entry[at].value);
+	memmove(&c->entry[at], &c->entry[at + 1], (--c->count - at) * sizeof(*c->entry));
+}
+
+uint64_t
+config_order(const struct config *c, const char *name)
+{
+	bool found;
+	size_t at = entry_place(c, name, &found);
+
+	LH_ASSERT(found);
+	return c->entry[at].order;
 }
 
 bool

@@ -21,6 +21,7 @@ enum config_type {
 	CONFIG_STRING, /* any text */
 	CONFIG_PATH,   /* a file's name: not empty */
 	CONFIG_CHOICE, /* one word of `choices` */
+	CONFIG_LIST,   /* texts; in the tree, and with -o, joined by ";" */
 	CONFIG_UUID,   /* 8-4-4-4-12 hexadecimal digits */
 };
 
@@ -37,6 +38,7 @@ struct config_key {
 			      * that says so. NULL: all. "": none, the feature is not there yet */
 	const char *help;    /* one line */
 	const char *alias;   /* bhyve_config(5)'s flat name where it differs, or NULL */
+	bool running;	     /* may change while the VM runs (vmm/control/running.h does it) */
 };
 
 extern const struct config_key config_schema[];
@@ -46,8 +48,8 @@ extern const unsigned config_schema_count;
 const struct config_key *config_key_find(const char *name);
 /* True when keys may stand below `name`: a section. */
 bool config_section_known(const char *name);
-/* The known name nearest to a wrong one, written into `room`, or NULL when nothing is near. Numbers and names of
- * sections are those of the wrong one where they can be: disk.root.pth is near disk.root.path. */
+/* The known name nearest to a wrong one, written into `room`, or NULL when nothing is near. Numbers and names
+ * of sections are those of the wrong one where they can be: disk.root.pth is near disk.root.path. */
 enum { CONFIG_NAME_ROOM = 128 };
 const char *config_key_nearest(const char *name, char room[static CONFIG_NAME_ROOM]);
 /* The section of the top level nearest to a wrong one, copied into `room`, or NULL. */
@@ -67,14 +69,17 @@ LH_MUST_CHECK int config_set(struct config *c, const char *where, const char *na
 /* "name=value" as -o takes it; a bare name is name=true. */
 LH_MUST_CHECK int config_assign(struct config *c, const char *where, const char *assignment, struct err *err);
 /*
- * A UCL file, or one of bhyve_config(5): a file is of the latter kind when each of its lines is blank, a # comment
- * or name=value with nothing around "=" and a value without UCL's quotes, brackets or final separator; its
- * values are taken as they are. Sections become dotted names; a repeated key is set again.
+ * A UCL file, or one of bhyve_config(5): a file is of the latter kind when each of its lines is blank, a #
+ * comment or name=value with nothing around "=" and a value without UCL's quotes, brackets or final
+ * separator; its values are taken as they are. Sections become dotted names; a repeated key is set again.
  */
 LH_MUST_CHECK int config_read_file(struct config *c, const char *path, struct err *err);
 
 /* The text that was set, else the default, else NULL. An unknown name is a broken invariant. */
 const char *config_get(const struct config *c, const char *name);
+/* Take a key out of the tree; and when it was first set, as a number that only grows. It was set. */
+void config_unset(struct config *c, const char *name);
+uint64_t config_order(const struct config *c, const char *name);
 bool config_is_set(const struct config *c, const char *name);
 bool config_bool(const struct config *c, const char *name);
 uint64_t config_uint(const struct config *c, const char *name); /* CONFIG_INT and CONFIG_SIZE */

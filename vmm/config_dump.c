@@ -94,6 +94,23 @@ change_sections(const char *last, const char *next, FILE *out)
 	}
 }
 
+/* "a;b" as ["a", "b"]. */
+static void
+print_list(const char *text, FILE *out)
+{
+	char *copy = strdup(text), *save = NULL;
+
+	fputc('[', out);
+	for (char *p = copy != NULL ? strtok_r(copy, ";", &save) : NULL; p != NULL;
+	     p = strtok_r(NULL, ";", &save)) {
+		if (p != copy)
+			fputs(", ", out);
+		ucl_emit_string(p, out);
+	}
+	fputc(']', out);
+	free(copy);
+}
+
 static void
 print_value(const struct config *c, const struct line *l, FILE *out)
 {
@@ -105,6 +122,9 @@ print_value(const struct config *c, const struct line *l, FILE *out)
 	case CONFIG_BOOL:
 	case CONFIG_CHOICE:
 		fputs(l->value, out);
+		break;
+	case CONFIG_LIST:
+		print_list(l->value, out);
 		break;
 	default:
 		ucl_emit_string(l->value, out);

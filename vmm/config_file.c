@@ -2,6 +2,7 @@
 /* Configuration files into the tree: UCL, or the flat form of bhyve_config(5). */
 #include <ctype.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/util.h"
@@ -124,7 +125,8 @@ apply_scalar(struct config *c, const char *name, const struct ucl_node *n, struc
 			       name);
 	if (k != NULL && n->type == UCL_NULL)
 		return err_set(err, EINVAL, "%s: %s: null is no value (leave the key out)", where, name);
-	if (k != NULL && (k->type == CONFIG_STRING || k->type == CONFIG_PATH) && n->type != UCL_STRING)
+	if (k != NULL && (k->type == CONFIG_STRING || k->type == CONFIG_PATH || k->type == CONFIG_LIST) &&
+	    n->type != UCL_STRING)
 		return err_set(err, EINVAL, "%s: %s: %s where a string belongs (\"%s\" in quotes)", where,
 			       name, ucl_type_name(n->type), n->text);
 	return config_set(c, where, name, value_text(k, n, room), err);
@@ -183,15 +185,48 @@ apply_repeated(struct config *c, const char *name, const struct ucl_node *n, str
 	return r;
 }
 
+/* An array of strings as one text. */
+static int
+apply_list(struct config *c, const char *name, const struct ucl_node *n, struct err *err)
+{
+	char where[WHERE_ROOM], *text = NULL;
+	size_t len;
+	FILE *out = open_memstream(&text, &len);
+	int r = 0;
+
+	place(n, where);
+	if (out == NULL)
+		return err_set(err, ENOMEM, "%s: out of memory", where);
+	for (size_t i = 0; i < n->count && r == 0; i++) {
+		const struct ucl_node *m = n->child[i];
+
+		if (m->type != UCL_STRING || strchr(m->text, ';') != NULL || *m->text == '\0')
+			r = err_set(err, EINVAL,
+				    "%s: %s: an element that is no string, empty, or has a semicolon", where,
+				    name);
+		else
+			fprintf(out, "%s%s", i > 0 ? ";" : "", m->text);
+	}
+	if (fclose(out) != 0 && r == 0)
+		r = err_set(err, ENOMEM, "%s: out of memory", where);
+	if (r == 0)
+		r = config_set(c, where, name, text, err);
+	free(text);
+	return r;
+}
+
 static int
 apply(struct config *c, const char *name, const struct ucl_node *n, struct err *err)
 {
+	const struct config_key *k = config_key_find(name);
+
+	if (n->type == UCL_ARRAY && !n->implicit && k != NULL && k->type == CONFIG_LIST)
+		return apply_list(c, name, n, err);
 	if (n->type == UCL_ARRAY && n->implicit)
 		return apply_repeated(c, name, n, err);
 	if (n->type != UCL_ARRAY && n->type != UCL_OBJECT)
 		return apply_scalar(c, name, n, err);
-	if (n->type == UCL_ARRAY || config_key_find(name) != NULL ||
-	    (n->count == 0 && !config_section_known(name)))
+	if (n->type == UCL_ARRAY || k != NULL || (n->count == 0 && !config_section_known(name)))
 		return refuse_nested(name, n, err);
 	return apply_members(c, name, n, err);
 }

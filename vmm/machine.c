@@ -4,9 +4,11 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include "base/util.h"
 #include "vmm/config.h"
+#include "vmm/devices.h"
 
 static unsigned
 cpu_part(const struct config *c, const char *key)
@@ -57,40 +59,11 @@ machine_topology(const struct config *c, struct x86_topology *t, struct err *err
 	return 0;
 }
 
-/* The host bridge and the LPC bridge are wired into the board: naming them is allowed, moving them is not. */
-static int
-check_bridge(unsigned bus, unsigned slot, unsigned fn, const char *name, const char *value, struct err *err)
-{
-	bool bridge = strcmp(value, "hostbridge") == 0;
-
-	if (bus == 0 && fn == 0 && slot == (bridge ? 0u : 31u))
-		return 0;
-	return err_set(err, ENOTSUP, "%s: %s belongs at 0:%u:0 (-s %u,%s)", name, value, bridge ? 0 : 31,
-		       bridge ? 0 : 31, value);
-}
-
 /* Where configuration keys with numbers in their names end up. */
 struct fill {
 	struct board_cfg *b;
 	struct err *err;
 };
-
-static int
-set_slot(void *arg, const char *name, const char *value)
-{
-	const struct fill *to = arg;
-	unsigned bus, slot, fn;
-
-	if (sscanf(name, "pci.%u.%u.%u.device", &bus, &slot, &fn) != 3)
-		return 0;
-	if (strcmp(value, "pci-testdev") != 0)
-		return check_bridge(bus, slot, fn, name, value, to->err);
-	if (bus != 0 || fn != 0 || slot == 0 || slot >= 31)
-		return err_set(to->err, ENOTSUP, "%s: %s fits into 0:1:0 to 0:30:0 (-s 5,%s)", name, value,
-			       value);
-	to->b->pci_testdev |= 1u << slot;
-	return 0;
-}
 
 /* Modules come in order of their numbers; their keys come in order of letters. */
 static int
@@ -138,10 +111,8 @@ static int
 set_numbered(const struct config *c, struct board_cfg *b, struct err *err)
 {
 	struct fill to = {b, err};
-	int r = config_each(c, set_slot, &to);
+	int r = config_each(c, add_module, &to);
 
-	if (r == 0)
-		r = config_each(c, add_module, &to);
 	return r != 0 ? r : config_each(c, add_module_text, &to);
 }
 
@@ -181,6 +152,9 @@ machine_board_cfg(const struct config *c, struct board_cfg *b, struct err *err)
 	    .boot = {.kernel = config_get(c, "boot.kernel"),
 		     .initrd = config_get(c, "boot.initrd"),
 		     .cmdline = config_get(c, "boot.cmdline")},
+	    .option = devices_option,
+	    .option_ctx = (void *)c,
+	    .virtio_msix = config_bool(c, "virtio_msix"),
 	    .pc_testdev = config_bool(c, "lpc.pc-testdev"),
 	    .fwcfg = config_is_set(c, "lpc.fwcfg"),
 	    .x2apic = config_bool(c, "x86.x2apic"),
@@ -211,5 +185,16 @@ machine_board_cfg(const struct config *c, struct board_cfg *b, struct err *err)
 	r = machine_topology(c, &b->topo, err);
 	for (unsigned i = 0; i < ARRAY_LEN(b->com) && r == 0; i++)
 		r = set_com(c, i, b, err);
-	return r != 0 ? r : set_numbered(c, b, err);
+	if (r == 0)
+		r = set_numbered(c, b, err);
+	if (r == 0)
+		r = devices_list(c, (struct board_pci **)&b->pci, &b->pcis, err);
+	return r;
+}
+
+void
+machine_board_cfg_free(struct board_cfg *b)
+{
+	free((void *)b->pci);
+	b->pci = NULL;
 }

@@ -20,7 +20,10 @@
 #include "board/board.h"
 #include "vmm/config.h"
 #include "vmm/config/ucl.h"
+#include "vmm/control/control.h"
+#include "vmm/devices.h"
 #include "vmm/engines.h"
+#include "vmm/logging.h"
 #include "vmm/machine.h"
 #include "vmm/options.h"
 #include "vmm/version.h"
@@ -69,6 +72,8 @@ signals_block(sigset_t *set)
 	sigaddset(set, SIGHUP);
 	pthread_sigmask(SIG_BLOCK, set, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ,
+	       SIG_IGN); /* a disk image at the limit of file sizes: EFBIG is the guest's I/O error */
 }
 
 static int
@@ -116,45 +121,63 @@ complain(const struct err *err)
 	return EXIT_ERROR;
 }
 
-static void
-set_log_level(const struct config *c)
-{
-	static const char *const names[] = {
-	    [LOG_ERROR] = "error", [LOG_WARN] = "warn", [LOG_INFO] = "info", [LOG_DEBUG] = "debug"};
-
-	for (unsigned i = 0; i < ARRAY_LEN(names); i++)
-		if (strcmp(names[i], config_get(c, "log.level")) == 0)
-			log_init(STDERR_FILENO, (enum log_level)i);
-}
-
+/* The board until the guest ends, with signals and control socket. */
 static int
-run_machine(const struct config *c)
+run_board(struct board *board, struct control *ctl, const char *engine, const sigset_t *set)
 {
 	struct err err = {0};
 	struct signal_watch watch;
-	struct board_cfg cfg;
+	enum board_end end = BOARD_ERROR;
+
+	if (signal_watch_start(&watch, board, set, &err) != 0)
+		return complain(&err);
+	if (control_start(ctl, board, engine, &err) != 0)
+		complain(&err);
+	else
+		end = board_run(board);
+	control_stop(ctl);
+	signal_watch_stop(&watch);
+	return end == BOARD_EXIT ? (int)board_exit_status(board) : (int)end;
+}
+
+static int
+make_board(struct config *c, struct board_cfg *cfg)
+{
+	struct err err = {0};
+	struct control *ctl;
 	struct board *board;
-	enum board_end end;
 	sigset_t set;
+	int status = EXIT_ERROR;
+
+	cfg->engine = engine_choose(config_get(c, "engine"), &err);
+	if (cfg->engine == NULL)
+		return complain(&err);
+	signals_block(&set);
+	/* Before the board, which opens what only one VM may have. */
+	ctl = control_create(c, &err);
+	if (err.code != 0)
+		return complain(&err);
+	board = board_create(cfg, &err);
+	if (board != NULL)
+		status = run_board(board, ctl, cfg->engine->name, &set);
+	else
+		complain(&err);
+	board_destroy(board);
+	control_destroy(ctl);
+	return status;
+}
+
+static int
+run_machine(struct config *c)
+{
+	struct err err = {0};
+	struct board_cfg cfg;
 	int status;
 
 	if (machine_board_cfg(c, &cfg, &err) != 0)
 		return complain(&err);
-	cfg.engine = engine_choose(config_get(c, "engine"), &err);
-	if (cfg.engine == NULL)
-		return complain(&err);
-	signals_block(&set);
-	board = board_create(&cfg, &err);
-	if (board == NULL)
-		return complain(&err);
-	if (signal_watch_start(&watch, board, &set, &err) != 0) {
-		board_destroy(board);
-		return complain(&err);
-	}
-	end = board_run(board);
-	status = end == BOARD_EXIT ? (int)board_exit_status(board) : (int)end;
-	signal_watch_stop(&watch);
-	board_destroy(board);
+	status = make_board(c, &cfg);
+	machine_board_cfg_free(&cfg);
 	return status;
 }
 
@@ -173,8 +196,10 @@ print_ucl(const char *file)
 }
 
 static int
-act(const struct config *c, enum options_action action, const char *file)
+act(struct config *c, enum options_action action, const char *file)
 {
+	struct err err = {0};
+
 	switch (action) {
 	case OPTIONS_HELP:
 		options_print_usage(stdout);
@@ -197,7 +222,8 @@ act(const struct config *c, enum options_action action, const char *file)
 		config_dump(c, stdout);
 		return 0;
 	}
-	set_log_level(c);
+	if (logging_init(c, &err) != 0)
+		return complain(&err);
 	return run_machine(c);
 }
 
@@ -210,7 +236,8 @@ main(int argc, char **argv)
 	struct config *c = config_create(&err);
 	int status;
 
-	if (c == NULL || options_parse(argc, argv, c, &action, &file, &err) != 0)
+	if (c == NULL || options_parse(argc, argv, c, &action, &file, &err) != 0 ||
+	    devices_expand(c, &err) != 0)
 		status = complain(&err);
 	else
 		status = act(c, action, file);

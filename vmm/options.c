@@ -10,7 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/util.h"
+#include "dev/pci/model.h"
 #include "vmm/config.h"
+#include "vmm/devices.h"
 
 struct option {
 	char letter;
@@ -84,8 +86,9 @@ parse_slot(const char *text, unsigned out[3])
 static int
 set_slot(struct config *c, const char *where, char *arg, struct err *err)
 {
-	char key[64], *device = strchr(arg, ','), *options;
+	char key[64], slot[32], *device = strchr(arg, ','), *options;
 	unsigned bsf[3];
+	int r;
 
 	if (device == NULL)
 		return err_set(err, EINVAL, "%s: no device (-s bus:slot:function,device; -s help lists them)",
@@ -97,7 +100,8 @@ set_slot(struct config *c, const char *where, char *arg, struct err *err)
 	if (!parse_slot(arg, bsf))
 		return err_set(err, EINVAL, "%s: '%s' is no slot ([bus:]slot[:function], up to 255:31:7)",
 			       where, arg);
-	snprintf(key, sizeof(key), "pci.%u.%u.%u.device", bsf[0], bsf[1], bsf[2]);
+	snprintf(slot, sizeof(slot), "pci.%u.%u.%u", bsf[0], bsf[1], bsf[2]);
+	snprintf(key, sizeof(key), "%s.device", slot);
 	if (config_is_set(c, key))
 		return err_set(err, EEXIST, "%s: slot %u:%u:%u is taken by %s", where, bsf[0], bsf[1], bsf[2],
 			       config_get(c, key));
@@ -107,7 +111,8 @@ set_slot(struct config *c, const char *where, char *arg, struct err *err)
 			       "%s: amd_hostbridge: not there yet (this version can: hostbridge)", where);
 	if (options != NULL && (strcmp(device, "hostbridge") == 0 || strcmp(device, "lpc") == 0))
 		return err_set(err, EINVAL, "%s: %s takes no options ('%s')", where, device, options);
-	return config_set(c, where, key, device, err);
+	r = config_set(c, where, key, device, err);
+	return r != 0 || options == NULL ? r : devices_parse_options(c, where, slot, device, options, err);
 }
 
 /* -l com1,stdio | bootrom,file[,vars] | fwcfg,type | pc-testdev */
@@ -369,12 +374,17 @@ options_print_usage(FILE *out)
 void
 options_print_devices(FILE *out)
 {
+	const struct pci_model *m;
+
+	fprintf(out,
+		"PCI devices (-s slot,device[,options]):\n"
+		"  hostbridge   the chipset's host bridge, at 0:0:0; there without being named\n"
+		"  lpc          the ISA bridge of the LPC devices, at 0:31:0; there without being named\n");
+	for (unsigned i = 0; (m = pci_model_get(i)) != NULL; i++)
+		fprintf(out, strlen(m->name) <= 12 ? "  %-12s %s\n" : "  %s\n               %s\n", m->name,
+			m->help);
 	fprintf(
 	    out,
-	    "PCI devices (-s slot,device):\n"
-	    "  hostbridge   the chipset's host bridge, at 0:0:0; there without being named\n"
-	    "  lpc          the ISA bridge of the LPC devices, at 0:31:0; there without being named\n"
-	    "  pci-testdev  a device that tests look for: counts writes\n"
 	    "LPC devices (-l device,conf):\n"
 	    "  com1..com4   serial port: stdio, a terminal or file, or tcp=host:port\n"
 	    "  fwcfg,qemu   firmware configuration: memory size, CPU count\n"

@@ -8,7 +8,52 @@
 #include "base/util.h"
 #include "vmm/config.h"
 
-#define HAVE_PCI "hostbridge|lpc|pci-testdev"
+#define PCI_DEVICES "hostbridge|lpc|pci-testdev|virtio-blk|virtio-net|virtio-console|virtio-rnd"
+
+/* What a disk has, and a network card, under whatever name. */
+#define DISK_KEYS(p)                                                                           \
+	{.name = p "path",                                                                     \
+	 .type = CONFIG_PATH,                                                                  \
+	 .help = "disk: image, a file or block device; network unix: our socket"},             \
+	    {.name = p "ro", .type = CONFIG_BOOL, .help = "disk: the guest may only read"},    \
+	    {.name = p "nocache",                                                              \
+	     .type = CONFIG_BOOL,                                                              \
+	     .help = "disk: past the host's page cache (O_DIRECT)"},                           \
+	    {.name = p "sync",                                                                 \
+	     .type = CONFIG_BOOL,                                                              \
+	     .help = "disk: each write is durable when it ends (O_DSYNC)"},                    \
+	    {.name = p "sectorsize",                                                           \
+	     .type = CONFIG_STRING,                                                            \
+	     .help = "disk: logical[/physical] bytes; default: 512/4096, a device's own"},     \
+	    {.name = p "ser",                                                                  \
+	     .type = CONFIG_STRING,                                                            \
+	     .help = "disk: serial number, up to 20 characters; default: made from the path"}, \
+	    {.name = p "queues",                                                               \
+	     .type = CONFIG_INT,                                                               \
+	     .min = 1,                                                                         \
+	     .max = 16,                                                                        \
+	     .help = "disk: queues; network: pairs of them; default: 1"},                      \
+	{                                                                                      \
+		.name = p "aio", .type = CONFIG_CHOICE, .choices = "auto|io_uring|threads",    \
+		.help = "disk: how the host is asked; default: auto"                           \
+	}
+#define NET_KEYS(p)                                                                                       \
+	{.name = p "backend",                                                                             \
+	 .type = CONFIG_CHOICE,                                                                           \
+	 .choices = "user|tap|unix",                                                                      \
+	 .help = "network: what is behind the card"},                                                     \
+	    {.name = p "hostfwd",                                                                         \
+	     .type = CONFIG_LIST,                                                                         \
+	     .help = "network user: ports of the host that lead into the guest, tcp:127.0.0.1:2222-:22"}, \
+	    {.name = p "ifname", .type = CONFIG_STRING, .help = "network tap: the interface"},            \
+	    {.name = p "peer", .type = CONFIG_PATH, .help = "network unix: the other's socket"},          \
+	    {.name = p "mac",                                                                             \
+	     .type = CONFIG_STRING,                                                                       \
+	     .help = "network: address of the card; default: made from the VM's name"},                   \
+	{                                                                                                 \
+		.name = p "mtu", .type = CONFIG_INT, .unit = "bytes", .min = 1280, .max = 65520,          \
+		.help = "network: largest packet; default: 65520 for user, else 1500"                     \
+	}
 
 /* clang-format off */
 const struct config_key config_schema[] = {
@@ -68,12 +113,17 @@ const struct config_key config_schema[] = {
 	{ .name = "x86.tsc_khz", .type = CONFIG_INT, .unit = "kHz", .def = "0", .only = "0", .help = "guest TSC frequency; 0: the host's" },
 	{ .name = "acpi_tables", .type = CONFIG_BOOL, .def = "true", .help = "make ACPI tables" },
 	{ .name = "rtc.use_localtime", .type = CONFIG_BOOL, .def = "false", .help = "the RTC shows local time, else UTC" },
-	{ .name = "virtio_msix", .type = CONFIG_BOOL, .def = "true", .only = "", .help = "virtio devices use MSI-X" },
+	{ .name = "virtio_msix", .type = CONFIG_BOOL, .def = "true", .help = "virtio devices use MSI-X; false: MSI or a line" },
 	{ .name = "destroy_on_poweroff", .type = CONFIG_BOOL, .def = "true", .only = "true",
 	  .help = "the VM goes with its process" },
 
-	{ .name = "pci.*.*.*.device", .type = CONFIG_CHOICE, .choices = "hostbridge|lpc|pci-testdev|virtio-blk|virtio-net|virtio-console|virtio-rnd",
-	  .only = HAVE_PCI, .help = "device at bus.slot.function" },
+	{ .name = "pci.*.*.*.device", .type = CONFIG_CHOICE, .choices = PCI_DEVICES, .help = "device at bus.slot.function" },
+	{ .name = "pci.*.*.*.packed", .type = CONFIG_BOOL, .help = "virtio: offer packed queues; default: true" },
+	{ .name = "pci.*.*.*.name", .type = CONFIG_STRING, .help = "what the device is called: its section's name" },
+	DISK_KEYS("pci.*.*.*."),
+	NET_KEYS("pci.*.*.*."),
+	{ .name = "pci.*.*.*.port.*.path", .type = CONFIG_PATH, .help = "console: stdio, tcp=host:port, or a UNIX socket that is made" },
+	{ .name = "pci.*.*.*.port.*.name", .type = CONFIG_STRING, .help = "console: name of the port in the guest; without one it is a terminal" },
 	{ .name = "lpc.com1.path", .alias = "console.com1.backend", .type = CONFIG_PATH, .help = "com1: stdio, or a terminal, pseudo-terminal or file" },
 	{ .name = "lpc.com2.path", .alias = "console.com2.backend", .type = CONFIG_PATH, .help = "com2, as com1" },
 	{ .name = "lpc.com3.path", .alias = "console.com3.backend", .type = CONFIG_PATH, .help = "com3, as com1" },
@@ -81,10 +131,14 @@ const struct config_key config_schema[] = {
 	{ .name = "lpc.pc-testdev", .type = CONFIG_BOOL, .def = "false", .help = "devices that test guests look for: exit port 0xf4 and others" },
 	{ .name = "lpc.fwcfg", .type = CONFIG_CHOICE, .choices = "bhyve|qemu", .only = "qemu", .help = "firmware configuration device" },
 
-	{ .name = "disk.@.path", .type = CONFIG_PATH, .only = "", .help = "disk image" },
-	{ .name = "disk.@.model", .type = CONFIG_CHOICE, .choices = "virtio-blk", .only = "", .help = "kind of disk" },
-	{ .name = "net.@.backend", .type = CONFIG_CHOICE, .choices = "user|tap|unix", .only = "", .help = "network behind a card" },
-	{ .name = "net.@.hostfwd", .type = CONFIG_STRING, .only = "", .help = "ports forwarded to the guest" },
+	DISK_KEYS("disk.@."),
+	{ .name = "disk.@.model", .type = CONFIG_CHOICE, .choices = "virtio-blk", .help = "kind of disk; default: virtio-blk" },
+	NET_KEYS("net.@."),
+	{ .name = "net.@.model", .type = CONFIG_CHOICE, .choices = "virtio-net", .help = "kind of card; default: virtio-net" },
+	{ .name = "disk.@.packed", .type = CONFIG_BOOL, .help = "offer packed queues; default: true" },
+	{ .name = "net.@.packed", .type = CONFIG_BOOL, .help = "offer packed queues; default: true" },
+	{ .name = "net.@.path", .type = CONFIG_PATH, .help = "network unix: our socket" },
+	{ .name = "net.@.queues", .type = CONFIG_INT, .min = 1, .max = 16, .help = "pairs of queues; default: 1" },
 	{ .name = "migrate.listen", .type = CONFIG_STRING, .only = "", .help = "wait for an incoming VM" },
 
 	{ .name = "gdb.port", .type = CONFIG_INT, .unit = "TCP port", .min = 1, .max = 65535, .only = "", .help = "debugger stub" },
@@ -92,15 +146,18 @@ const struct config_key config_schema[] = {
 	{ .name = "restore", .type = CONFIG_PATH, .only = "", .help = "snapshot to restore" },
 	{ .name = "time.on_restore", .type = CONFIG_CHOICE, .def = "advance", .choices = "advance|freeze", .only = "",
 	  .help = "guest time after a restore" },
-	{ .name = "control.socket", .type = CONFIG_PATH, .only = "", .help = "control socket" },
+	{ .name = "control.socket", .type = CONFIG_PATH,
+	  .help = "path of the control socket, or none; default: NAME.sock in $XDG_RUNTIME_DIR/lhyve or /run/lhyve" },
 
 	{ .name = "soft.translate", .type = CONFIG_BOOL, .def = "true",
 	  .help = "the software engine translates; false: it interprets" },
 	{ .name = "soft.code_cache", .type = CONFIG_SIZE, .def = "134217728", .min = 4 * MIB, .max = 1 * GIB,
 	  .help = "memory for translated code" },
 
-	{ .name = "log.level", .type = CONFIG_CHOICE, .def = "warn", .choices = "error|warn|info|debug",
-	  .help = "what is logged on standard error; info adds what the guest does wrong" },
+	{ .name = "log.level", .type = CONFIG_CHOICE, .def = "warn", .choices = "error|warn|info|debug", .running = true,
+	  .help = "what is logged; info adds what the guest does wrong" },
+	{ .name = "log.path", .type = CONFIG_PATH, .help = "file that log lines are added to; default: standard error" },
+	{ .name = "log.json", .type = CONFIG_BOOL, .def = "false", .help = "each log line is a JSON object: time, level, message" },
 	{ .name = "debug.trace", .type = CONFIG_PATH, .help = "a record an instruction of one virtual CPU into this file" },
 	{ .name = "debug.trace_format", .type = CONFIG_CHOICE, .def = "text", .choices = "text|binary", .help = "lines, or a compact form" },
 	{ .name = "debug.trace_vcpu", .type = CONFIG_INT, .def = "0", .max = 1023, .help = "the virtual CPU that is traced" },
@@ -291,7 +348,7 @@ config_section_nearest(const char *name, char room[static CONFIG_SECTION_ROOM])
 
 static const char *const type_names[] = {
     [CONFIG_BOOL] = "bool", [CONFIG_INT] = "integer",	[CONFIG_SIZE] = "size", [CONFIG_STRING] = "string",
-    [CONFIG_PATH] = "path", [CONFIG_CHOICE] = "choice", [CONFIG_UUID] = "uuid",
+    [CONFIG_PATH] = "path", [CONFIG_CHOICE] = "choice", [CONFIG_LIST] = "list", [CONFIG_UUID] = "uuid",
 };
 
 void
@@ -316,6 +373,8 @@ config_schema_print(FILE *out)
 			fprintf(out, "    also: %s\n", k->alias);
 		if (k->only != NULL)
 			fprintf(out, "    this version: %s\n", *k->only == '\0' ? "not there yet" : k->only);
+		if (k->running)
+			fprintf(out, "    while running: may change\n");
 		fprintf(out, "    %s\n", k->help);
 	}
 }

@@ -276,6 +276,16 @@ ioapic_post_load(void *dev, struct err *err)
 }
 
 static void
+ioapic_copy_st(void *dev, void *to)
+{
+	struct ioapic *io = dev;
+
+	pthread_mutex_lock(&io->lock);
+	*(struct ioapic_st *)to = io->st;
+	pthread_mutex_unlock(&io->lock);
+}
+
+static void
 ioapic_destroy(void *dev)
 {
 	struct ioapic *io = dev;
@@ -312,4 +322,5 @@ const struct device_ops ioapic_device_ops = {
     .state = &ioapic_table,
     .st = ioapic_st,
     .post_load = ioapic_post_load,
+    .copy_st = ioapic_copy_st,
 };

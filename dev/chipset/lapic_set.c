@@ -254,6 +254,22 @@ cpu_post_load(void *dev, struct err *err)
 	return 0;
 }
 
+/* The timer's count as of now: what a read of the current count register gives. */
+static void
+cpu_copy_st(void *dev, void *to)
+{
+	struct lapic *l = dev;
+	struct lapic_st *st = to;
+
+	pthread_mutex_lock(&l->lock);
+	*st = l->st;
+	if (st->timer_running) {
+		st->timer_left = lapic_timer_current(l);
+		st->timer_anchor_ns = vm_clock_now_ns(l->set->w.clock);
+	}
+	pthread_mutex_unlock(&l->lock);
+}
+
 const struct device_ops lapic_cpu_device_ops = {
     .type = "lapic",
     .destroy = cpu_nothing,
@@ -261,4 +277,5 @@ const struct device_ops lapic_cpu_device_ops = {
     .state = &lapic_table,
     .st = cpu_st,
     .post_load = cpu_post_load,
+    .copy_st = cpu_copy_st,
 };

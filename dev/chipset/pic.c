@@ -463,6 +463,16 @@ pic_post_load(void *dev, struct err *err)
 }
 
 static void
+pic_copy_st(void *dev, void *to)
+{
+	struct pic *p = dev;
+
+	pthread_mutex_lock(&p->lock);
+	*(struct pic_st *)to = p->st;
+	pthread_mutex_unlock(&p->lock);
+}
+
+static void
 pic_destroy(void *dev)
 {
 	struct pic *p = dev;
@@ -495,4 +505,5 @@ const struct device_ops pic_device_ops = {
     .state = &pic_table,
     .st = pic_st,
     .post_load = pic_post_load,
+    .copy_st = pic_copy_st,
 };

@@ -100,7 +100,8 @@ struct uart16550 {
 	struct uart_state st;
 	/* derived */
 	bool irq_level;
-	bool rx_refused; /* the far end holds bytes */
+	bool rx_refused;	     /* the far end holds bytes */
+	uint64_t rx_bytes, tx_bytes; /* over the line, for statistics */
 	struct vm_timer cti_timer;
 };
 
@@ -315,7 +316,10 @@ tx_one(struct uart16550 *u, uint8_t byte)
 		rx_push(u, byte & frame_mask(u), 0);
 		return true;
 	}
-	return u->w.line.tx == NULL || u->w.line.tx(u->w.line.ctx, byte);
+	if (u->w.line.tx != NULL && !u->w.line.tx(u->w.line.ctx, byte))
+		return false;
+	u->tx_bytes++;
+	return true;
 }
 
 static void
@@ -592,6 +596,7 @@ uart_rx(struct uart16550 *u, const uint8_t *buf, size_t len)
 	pthread_mutex_lock(&u->lock);
 	while (n < len && !looped(u) && u->st.rx_count < fifo_room(u))
 		rx_push(u, buf[n++], 0);
+	u->rx_bytes += n;
 	if (n < len)
 		u->rx_refused = true;
 	cti_arm(u);
@@ -726,6 +731,20 @@ uart_post_load(void *dev, struct err *err)
 	return 0;
 }
 
+static void
+uart_stats(void *dev, void (*fn)(void *arg, const char *name, uint64_t value), void *arg)
+{
+	struct uart16550 *u = dev;
+	uint64_t rx, tx;
+
+	pthread_mutex_lock(&u->lock);
+	rx = u->rx_bytes;
+	tx = u->tx_bytes;
+	pthread_mutex_unlock(&u->lock);
+	fn(arg, "rx.bytes", rx);
+	fn(arg, "tx.bytes", tx);
+}
+
 const struct device_ops uart_device_ops = {
     .type = "uart16550",
     .destroy = uart_destroy,
@@ -735,4 +754,5 @@ const struct device_ops uart_device_ops = {
     .state = &uart_table,
     .st = uart_st,
     .post_load = uart_post_load,
+    .stats = uart_stats,
 };

@@ -378,6 +378,7 @@ open_kind(struct console *c, struct err *err)
 	static int (*const open_fn[])(struct console * c, struct err * err) = {
 	    [CONSOLE_TYPE_STDIO] = console_open_stdio,
 	    [CONSOLE_TYPE_PATH] = console_open_path,
+	    [CONSOLE_TYPE_UNIX] = console_open_unix,
 	    [CONSOLE_TYPE_TCP] = console_open_tcp,
 	};
 
@@ -397,7 +398,7 @@ console_create(const struct console_cfg *cfg, struct evloop *loop, struct err *e
 	snprintf(c->name, sizeof(c->name), "%s", cfg->name);
 	c->loop = loop;
 	c->in_fd = c->out_fd = c->own_fd = c->raw_fd = c->listen_fd = c->client_fd = -1;
-	c->in_socket = c->out_socket = cfg->type == CONSOLE_TYPE_TCP;
+	c->in_socket = c->out_socket = cfg->type >= CONSOLE_TYPE_UNIX;
 	pthread_mutex_init(&c->lock, NULL);
 	pthread_cond_init(&c->work, NULL);
 	pthread_cond_init(&c->done, NULL);
@@ -425,7 +426,7 @@ fail:
 static int
 start_input(struct console *c, struct err *err)
 {
-	if (c->cfg.type == CONSOLE_TYPE_TCP)
+	if (c->in_socket)
 		return console_tcp_start(c, err);
 	if (c->in_fd < 0)
 		return 0;
@@ -490,6 +491,7 @@ console_destroy(struct console *c)
 	case CONSOLE_TYPE_STDIO:
 		console_close_stdio(c);
 		break;
+	case CONSOLE_TYPE_UNIX:
 	case CONSOLE_TYPE_TCP:
 		console_close_tcp(c);
 		break;

@@ -24,6 +24,7 @@ struct evloop;
 enum console_type {
 	CONSOLE_TYPE_STDIO, /* standard input and output */
 	CONSOLE_TYPE_PATH,  /* tty, pty, FIFO; or a regular file, which takes output only */
+	CONSOLE_TYPE_UNIX,  /* path is a socket that we make and listen on; one client at a time */
 	CONSOLE_TYPE_TCP,   /* path is "host:port" or "[v6]:port"; one client at a time */
 };
 

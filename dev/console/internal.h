@@ -7,18 +7,9 @@
 #include <sys/types.h>
 
 #include "dev/console/console.h"
+#include "dev/console/terminal.h"
 
 enum { CONSOLE_IN_BYTES = 4096, CONSOLE_OUT_BYTES = 1 << 20 };
-
-/* `~.` and `~~` after a newline, as cu(1) and ssh(1) have them. */
-struct escape {
-	bool after_newline, tilde;
-};
-void escape_init(struct escape *e);
-/* Feed one byte: up to two bytes for the guest into out. Returns how many, or -1 for `~.`. */
-int escape_feed(struct escape *e, uint8_t byte, uint8_t out[2]);
-/* Input ended: what was held back. */
-int escape_end(struct escape *e, uint8_t out[2]);
 
 struct console {
 	struct console_cfg cfg;
@@ -40,8 +31,9 @@ struct console {
 	int kick_fd; /* eventfd: the peer has room */
 	struct ev_source *kick_source;
 
-	/* TCP: loop thread only. */
+	/* TCP and UNIX: loop thread only. */
 	int listen_fd, client_fd;
+	bool bound; /* UNIX: the name is ours to remove */
 	unsigned tcp_port;
 	bool client_half; /* sends nothing more */
 	struct ev_source *listen_source;
@@ -61,6 +53,7 @@ struct console {
 LH_MUST_CHECK int console_open_stdio(struct console *c, struct err *err);
 LH_MUST_CHECK int console_open_path(struct console *c, struct err *err);
 LH_MUST_CHECK int console_open_tcp(struct console *c, struct err *err);
+LH_MUST_CHECK int console_open_unix(struct console *c, struct err *err);
 void console_close_stdio(struct console *c);
 void console_close_tcp(struct console *c);
 LH_MUST_CHECK int console_tcp_start(struct console *c, struct err *err);
@@ -73,9 +66,5 @@ void console_in_end(struct console *c);
 void console_tcp_input_ended(struct console *c);
 /* Send output to fd (-1: nowhere); the writer has let go of the old one on return. */
 void console_out_set(struct console *c, int fd);
-
-/* Raw mode, remembered for console_tty_restore(). */
-LH_MUST_CHECK int tty_raw_enter(int fd, struct err *err);
-void tty_raw_leave(int fd);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A console behind a TCP listener: one client at a time, others are turned away. A client
+ * A console behind a TCP or UNIX listener: one client at a time, others are turned away. A client
  * that only listens on (it closed its sending side) is kept until its connection breaks
  * or the next one comes. All callbacks run on the loop thread.
  */
@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/evloop.h"
@@ -109,6 +110,46 @@ console_open_tcp(struct console *c, struct err *err)
 	return 0;
 }
 
+/* A socket that nobody listens on is left over from one that was killed. */
+static bool
+is_stale(const struct sockaddr_un *a)
+{
+	int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	bool stale = probe >= 0 && connect(probe, (const struct sockaddr *)a, sizeof(*a)) != 0 &&
+		     errno == ECONNREFUSED;
+
+	if (probe >= 0)
+		close(probe);
+	return stale;
+}
+
+int
+console_open_unix(struct console *c, struct err *err)
+{
+	struct sockaddr_un a = {.sun_family = AF_UNIX};
+	struct addrinfo ai = {.ai_family = AF_UNIX,
+			      .ai_socktype = SOCK_STREAM,
+			      .ai_addr = (struct sockaddr *)&a,
+			      .ai_addrlen = sizeof(a)};
+
+	if (strlen(c->path) >= sizeof(a.sun_path))
+		return err_set(err, ENAMETOOLONG, "%s: %s: a socket's name has at most %zu bytes", c->name,
+			       c->path, sizeof(a.sun_path) - 1);
+	memcpy(a.sun_path, c->path, strlen(c->path));
+	c->listen_fd = listen_on(&ai);
+	if (c->listen_fd == -EADDRINUSE && is_stale(&a) && unlink(c->path) == 0)
+		c->listen_fd = listen_on(&ai);
+	if (c->listen_fd < 0) {
+		int code = -c->listen_fd;
+
+		c->listen_fd = -1;
+		return err_set(err, code, "%s: %s: %s (a socket is made there)", c->name, c->path,
+			       strerror(code));
+	}
+	c->bound = true;
+	return 0;
+}
+
 static void
 client_drop(struct console *c)
 {
@@ -196,6 +237,8 @@ void
 console_close_tcp(struct console *c)
 {
 	client_drop(c);
+	if (c->bound)
+		unlink(c->path);
 	if (c->listen_fd >= 0)
 		close(c->listen_fd);
 }

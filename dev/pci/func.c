@@ -170,11 +170,18 @@ bar_bus(const struct pci_func *f, const struct pci_bar *b)
 	return is_io(b) ? f->bus->root->w.pio : f->bus->root->w.mmio;
 }
 
+/* A device may have none of its own: the region's identity is then the function. */
+static void *
+bar_dev(struct pci_func *f, const struct pci_bar *b)
+{
+	return b->of_func ? f : f->dev;
+}
+
 static void
 slot_unmap(struct pci_func *f, struct pci_bar_slot *s)
 {
 	if (s->mapped)
-		io_bus_remove(bar_bus(f, &s->bar), s->addr, f->dev);
+		io_bus_remove(bar_bus(f, &s->bar), s->addr, bar_dev(f, &s->bar));
 	s->mapped = false;
 	if (s->unplaced)
 		f->bus->root->unplaced--;
@@ -191,7 +198,7 @@ slot_map(struct pci_func *f, struct pci_bar_slot *s, uint64_t addr)
 	    .widths = s->bar.widths,
 	    .read = s->bar.read,
 	    .write = s->bar.write,
-	    .dev = f->dev,
+	    .dev = bar_dev(f, &s->bar),
 	};
 	struct err err = {0};
 
@@ -249,6 +256,10 @@ pci_func_sync(struct pci_func *f)
 	f->intx_off = (cmd & PCI_CMD_INTX_OFF) != 0;
 	pci_intx_update(f);
 	pthread_mutex_unlock(&r->intx_lock);
+	if (f->msix != NULL)
+		pci_msix_sync(f->msix);
+	if (f->msi.cap != 0)
+		pci_msi_sync(f);
 }
 
 void
@@ -257,6 +268,12 @@ pci_func_unmap(struct pci_func *f)
 	for (unsigned i = 0; i < PCI_BARS; i++)
 		slot_unmap(f, &f->slot[i]);
 	retry_unplaced(f->bus->root);
+}
+
+uint64_t
+pci_func_bar_mapped(const struct pci_func *f, unsigned index)
+{
+	return f->slot[index].mapped ? f->slot[index].addr : UINT64_MAX;
 }
 
 uint64_t
@@ -307,6 +324,8 @@ pci_func_cfg_read(struct pci_func *f, unsigned off, unsigned size)
 {
 	if (off < CAP_AREA)
 		refresh(f);
+	if (pci_msi_owns(f, off, size))
+		pci_msi_refresh(f);
 	if (f->ops != NULL && f->ops->cfg_reading != NULL)
 		f->ops->cfg_reading(f->dev, off, size);
 	return pci_func_get(f, off, size);
@@ -323,6 +342,10 @@ pci_func_cfg_write(struct pci_func *f, unsigned off, unsigned size, uint32_t val
 	}
 	if (off < PCI_BAR0 + 4 * PCI_BARS && off + size > PCI_COMMAND)
 		pci_func_sync(f);
+	if (f->msix != NULL && off >= CAP_AREA)
+		pci_msix_sync(f->msix);
+	if (pci_msi_owns(f, off, size))
+		pci_msi_sync(f);
 	if (f->ops != NULL && f->ops->cfg_written != NULL)
 		f->ops->cfg_written(f->dev, off, size);
 }
@@ -375,6 +398,7 @@ pci_func_create(const struct pci_func_cfg *cfg, const struct pci_func_ops *ops, 
 	f->dev = dev;
 	f->cap_free = CAP_AREA;
 	f->ext_free = EXT_AREA;
+	pthread_mutex_init(&f->msi.lock, NULL);
 	declare_header(f);
 	return f;
 }
@@ -387,6 +411,7 @@ func_destroy(void *dev)
 	if (f == NULL)
 		return;
 	pci_bus_remove(f);
+	pthread_mutex_destroy(&f->msi.lock);
 	free(f->secondary);
 	free(f);
 }
@@ -424,6 +449,8 @@ func_pre_save(void *dev)
 		return;
 	pthread_mutex_lock(&f->bus->root->cfg_lock);
 	refresh(f);
+	if (f->msi.cap != 0)
+		pci_msi_refresh(f);
 	pthread_mutex_unlock(&f->bus->root->cfg_lock);
 }
 
@@ -436,6 +463,8 @@ func_post_load(void *dev, struct err *err)
 
 	(void)err;
 	f->st.intx = f->st.intx != 0;
+	if (f->msi.cap != 0)
+		pci_msi_load(f, pci_msi_pending_saved(f));
 	for (unsigned i = 0; i < PCI_CFG_BYTES; i++) {
 		uint8_t own = f->wmask[i] | f->w1c[i];
 

@@ -8,6 +8,7 @@
 
 #include "base/util.h"
 #include "dev/bus.h"
+#include "dev/pci/msi.h"
 #include "dev/pci/pci.h"
 
 enum { PCI_BARS = 6, PCI_DEVFNS = 256, PCI_PIRQS = 8 };
@@ -58,6 +59,14 @@ struct pci_func {
 	uint8_t init[PCI_CFG_BYTES]; /* power-on values, as declared */
 
 	struct pci_bar_slot slot[PCI_BARS];
+	struct pci_msix *msix; /* NULL: none */
+	struct {
+		unsigned cap; /* 0: none */
+		pthread_mutex_t lock;
+		bool enabled, master;
+		uint32_t allowed, data, mask, pending;
+		uint64_t addr;
+	} msi;
 	unsigned cap_free, cap_last, ext_free, ext_last;
 	_Atomic bool bus_master;
 	bool intx_off, intx_out; /* INTx lock */
@@ -71,6 +80,14 @@ void pci_func_cfg_write(struct pci_func *f, unsigned off, unsigned size, uint32_
 /* The address that a BAR register holds, whether or not decoding is on. */
 uint64_t pci_bar_value(const struct pci_func *f, unsigned index);
 void pci_func_unmap(struct pci_func *f);
+/* Follow COMMAND and the capability's registers. Configuration lock held. */
+void pci_msix_sync(struct pci_msix *m);
+void pci_msi_sync(struct pci_func *f);
+/* Bring the pending bits into configuration space; take them from a loaded one. */
+void pci_msi_refresh(struct pci_func *f);
+uint32_t pci_msi_pending_saved(const struct pci_func *f);
+void pci_msi_load(struct pci_func *f, uint32_t pending);
+bool pci_msi_owns(const struct pci_func *f, unsigned off, unsigned size);
 /* Drive the PIRQ as the function's state says. */
 void pci_intx_update(struct pci_func *f);
 

@@ -2,7 +2,7 @@
 /*
  * PCI: functions with a 4 KiB configuration space, reached by mechanism #1 (0xcf8/0xcfc)
  * and by ECAM, base address registers that follow the guest on the I/O buses, a
- * capability list, INTx (PCI Local Bus 3.0, PCI Express 3.0 ch. 7).
+ * capability list, INTx; msi.h has messages (PCI Local Bus 3.0, PCI Express 3.0 ch. 7).
  *
  * A device embeds nothing: it creates a function, declares header, BARs and
  * capabilities, adds it to a bus, and hears of configuration writes. Configuration
@@ -72,6 +72,9 @@ struct pci_root_wires {
 	uint8_t (*cf9_read)(void *ctx); /* byte at 0xcf9, in the middle of CONFIG_ADDRESS; may be NULL */
 	void (*cf9_write)(void *ctx, uint8_t val);
 	void *cf9_ctx;
+	void (*msi)(void *ctx, uint64_t addr,
+		    uint32_t data); /* a memory write that is an interrupt; may be NULL */
+	void *msi_ctx;
 };
 
 /* Registers the ports 0xcf8-0xcff. */
@@ -140,11 +143,14 @@ struct pci_bar {
 	unsigned widths;
 	uint64_t (*read)(void *dev, uint64_t off, unsigned size);
 	void (*write)(void *dev, uint64_t off, unsigned size, uint64_t val);
+	bool of_func; /* `dev` of the handlers is the function itself */
 };
 /* Before pci_bus_add(). A 64-bit one takes index and index + 1. */
 void pci_func_bar(struct pci_func *f, unsigned index, const struct pci_bar *bar);
 /* The address a BAR decodes now, or ~0 when it does not. */
 uint64_t pci_func_bar_addr(struct pci_func *f, unsigned index);
+/* The same from cfg_written, where the configuration lock is held. */
+uint64_t pci_func_bar_mapped(const struct pci_func *f, unsigned index);
 
 /* Add a capability of len bytes (header included) below 0x100. Returns its offset; 0: no room. */
 unsigned pci_func_cap(struct pci_func *f, uint8_t id, unsigned len);

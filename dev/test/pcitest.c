@@ -8,6 +8,7 @@
 
 #include "base/util.h"
 #include "dev/bus.h"
+#include "dev/pci/model.h"
 #include "dev/pci/pci.h"
 
 enum { VENDOR_REDHAT = 0x1b36, DEVICE_TESTDEV = 0x0005, SUBSYS_REDHAT = 0x1af4, SUBSYS_QEMU = 0x1100 };
@@ -215,4 +216,27 @@ const struct device_ops pcitest_device_ops = {
     .state = &pcitest_table,
     .st = pcitest_st,
     .post_load = pcitest_post_load,
+};
+
+static struct pci_func *
+pcitest_create_model(const struct pci_model_env *env, struct err *err)
+{
+	struct pcitest *t = pcitest_create(err);
+	struct pci_func *f;
+
+	if (t == NULL)
+		return NULL;
+	f = pcitest_func(t);
+	if (env->own(env->ctx, &pcitest_device_ops, t, "test", err) != 0) {
+		pci_func_device_ops.destroy(f);
+		return NULL;
+	}
+	return env->own(env->ctx, &pci_func_device_ops, f, "", err) == 0 ? f : NULL;
+}
+
+const struct pci_model pcitest_model = {
+    .name = "pci-testdev",
+    .help = "a device that tests look for: counts writes",
+    .options = "name",
+    .create = pcitest_create_model,
 };

@@ -21,6 +21,9 @@
 
 struct pcitest;
 struct pci_func;
+struct pci_model;
+
+extern const struct pci_model pcitest_model; /* "pci-testdev" */
 
 LH_MUST_CHECK struct pcitest *pcitest_create(struct err *err);
 extern const struct device_ops pcitest_device_ops; /* the test's state; does not own the function */

@@ -239,7 +239,8 @@ struct soft_cpu {
 	struct jit_exit *jit_exit;
 	uint32_t jit_br; /* BR_*: the last indirect branch */
 	uint64_t jit_jc_mask;
-	uint64_t jit_group; /* R11 while C code runs */
+	uint64_t jit_r11;	 /* while C code runs */
+	uint64_t jit_addends[4]; /* of groups but the first, which has R11 (jit_group.c) */
 
 	_Alignas(64) struct x86_state st;  /* the parts not shadowed above */
 	_Alignas(64) uint8_t membuf[256];  /* operand of a stub or a stand-in for RMW */

@@ -228,7 +228,7 @@ call_slow(struct emit *e, uintptr_t fn)
 	save_flags(e);
 	drop_rsp(e, 8); /* it stays where it lies: the C code has another stack */
 	to_c_stack(e);
-	em_gs_store(e, H_R11, CPU_OFF(jit_group));
+	em_gs_store(e, H_R11, CPU_OFF(jit_r11));
 	em_gs_load(e, H_RDI, CPU_OFF(self));
 	em_mov(e, 1, H_RSI, H_R10);
 	em_mov(e, 0, H_RDX, H_RCX);
@@ -256,20 +256,21 @@ emit_slow(struct emit *e)
 	return_slow(e);
 	em_gs_load(e, H_R10, CPU_OFF(jit_la));
 	em_gs_load(e, H_RCX, CPU_OFF(jit_addend));
-	em_gs_load(e, H_R11, CPU_OFF(jit_group));
+	em_gs_load(e, H_R11, CPU_OFF(jit_r11));
 	em_8(e, 0xc3);
 	em_patch(bail, e->p);
 	em_mov_imm32(e, H_RAX, JX_STEP);
 	emit_return(e);
 }
 
-/* A group's slow path. Gives R11, or ZF: it cannot be. */
+/* A group's slow path. Gives R10, what is to be added, or ZF: it cannot be. */
 static void
 emit_group(struct emit *e)
 {
 	call_slow(e, (uintptr_t)soft_jit_group);
 	return_slow(e);
-	em_gs_load(e, H_R11, CPU_OFF(jit_addend));
+	em_gs_load(e, H_R10, CPU_OFF(jit_addend));
+	em_gs_load(e, H_R11, CPU_OFF(jit_r11));
 	em_8(e, 0xc3);
 }
 
@@ -395,7 +396,7 @@ emit_vec_save(struct emit *e)
 static void
 emit_fpu_load(struct emit *e)
 {
-	em_gs_store(e, H_R11, CPU_OFF(jit_group));
+	em_gs_store(e, H_R11, CPU_OFF(jit_r11));
 	em_gs_load(e, H_R11, CPU_OFF(self));
 	em_mov(e, 1, H_RCX, H_RAX);
 	em_mov(e, 1, H_R10, H_RDX);
@@ -409,7 +410,7 @@ emit_fpu_load(struct emit *e)
 	em_mov(e, 1, H_RAX, H_RCX);
 	em_mov(e, 1, H_RDX, H_R10);
 	set_fpu_out(e, 0);
-	em_gs_load(e, H_R11, CPU_OFF(jit_group));
+	em_gs_load(e, H_R11, CPU_OFF(jit_r11));
 	em_8(e, 0xc3);
 }
 

@@ -63,14 +63,23 @@ branch_target(const struct jx *x)
 	return (int32_t)(x->off + x->z->length + (int32_t)x->op[0].imm.value.s);
 }
 
+bool
+jit_is_jcc(const ZydisDecodedInstruction *z)
+{
+	if (z->meta.category != ZYDIS_CATEGORY_COND_BR)
+		return false;
+	return z->opcode_map == ZYDIS_OPCODE_MAP_0F || (z->opcode & 0xf0) == 0x70;
+}
+
 static void
 emit_jcc(struct jx *x)
 {
-	int32_t target = branch_target(x);
+	bool follow = x->j->pre[x->n].follow;
+	int32_t target = follow ? (int32_t)(x->off + x->z->length) : branch_target(x);
 	jit_fl_host(x);
 	align_rel32(x, 2);
-	jit_ool(x, in_page(target) ? OOL_EXIT : OOL_FAR, em_jcc(&x->e, x->z->opcode & 15, x->e.p))->target =
-	    target;
+	jit_ool(x, in_page(target) ? OOL_EXIT : OOL_FAR, em_jcc(&x->e, (x->z->opcode & 15) ^ follow, x->e.p))
+	    ->target = target;
 }
 
 /* JRCXZ and JECXZ (loop false), LOOP: the count register has the address size. */
@@ -134,7 +143,7 @@ emit_landing(struct jx *x)
 	x->fl_ax = true;
 	x->fl_host = false;
 	x->fpu_known = false;
-	x->group.live = false;
+	jit_group_none(x);
 }
 
 static void

@@ -2,7 +2,7 @@
 /*
  * Groups: accesses of a unit whose addresses differ by constants (a stack frame, the members of a structure,
  * an unrolled loop) are checked once. The first of them checks the whole range, which must lie in one page,
- * and leaves in R11 what is to be added to a linear address; those that follow use it with no check.
+ * and keeps what is to be added to a linear address; those that follow use it with no check.
  *
  * What is constant is found beforehand: each guest register is a symbol and an offset; moves, LEA, additions
  * of constants, pushes and pops keep the symbol, other writes make a new one.
@@ -115,6 +115,8 @@ moves_by_constant(const struct jx_insn *p, unsigned *from, int64_t *by)
 	if (p->z.operand_count_visible == 0 || d->type != ZYDIS_OPERAND_TYPE_REGISTER || d->size != 64)
 		return false;
 	*from = gpr_of(d->reg.value);
+	if (*from >= 16)
+		return false; /* MOV to a control register */
 	switch (p->z.mnemonic) {
 	case ZYDIS_MNEMONIC_ADD:
 	case ZYDIS_MNEMONIC_SUB:
@@ -180,12 +182,29 @@ is_hard(struct jx *x, const struct jx_insn *p)
 	return jit_insn_kind(x, &fpu) == KIND_NOT;
 }
 
+static bool
+is_access(const ZydisDecodedOperand *m)
+{
+	return m->type == ZYDIS_OPERAND_TYPE_MEMORY && m->mem.type == ZYDIS_MEMOP_TYPE_MEM &&
+	       m->visibility == ZYDIS_OPERAND_VISIBILITY_EXPLICIT;
+}
+
+bool
+jit_has_access(const struct jx_insn *p)
+{
+	for (unsigned k = 0; k < p->z.operand_count; k++) {
+		if (is_access(&p->op[k]))
+			return true;
+	}
+	return false;
+}
+
 void
 jit_analyse(struct jx *x, unsigned count)
 {
 	struct symbols s = {.next = SYM_FIRST};
 	sym_all_fresh(&s);
-	x->group.live = false;
+	jit_group_none(x);
 	x->count = count;
 	for (unsigned n = 0; n < count; n++) {
 		struct jx_insn *p = &x->j->pre[n];
@@ -195,8 +214,7 @@ jit_analyse(struct jx *x, unsigned count)
 			continue;
 		for (unsigned k = 0; k < p->z.operand_count; k++) {
 			const ZydisDecodedOperand *m = &p->op[k];
-			if (m->type == ZYDIS_OPERAND_TYPE_MEMORY && m->mem.type == ZYDIS_MEMOP_TYPE_MEM &&
-			    m->visibility == ZYDIS_OPERAND_VISIBILITY_EXPLICIT)
+			if (is_access(m))
 				note_operand(&s, p, m);
 		}
 		note_stack(&s, p);
@@ -279,18 +297,51 @@ propose(const struct jx *x, const struct jx_acc *a)
 	return g;
 }
 
+/* Where a group with `uses` ahead goes: a place that serves nobody any more, else one that serves fewer. R11
+ * is for those with the most. */
+static bool
+place_group(const struct jx *x, unsigned uses, unsigned *k, unsigned *moved)
+{
+	unsigned least = 0, ahead[JIT_GROUPS];
+	for (unsigned n = 0; n < JIT_GROUPS; n++) {
+		ahead[n] = uses_ahead(x, &x->group[n]);
+		if (ahead[n] < ahead[least])
+			least = n;
+	}
+	if (ahead[least] >= uses)
+		return false;
+	*moved = 0;
+	*k = least;
+	if (least != 0 && ahead[0] < uses) {
+		*k = 0;
+		*moved = ahead[0] != 0 ? least : 0;
+	}
+	return true;
+}
+
 enum jit_group_how
-jit_group_choose(struct jx *x, unsigned which)
+jit_group_choose(struct jx *x, unsigned which, unsigned *k, unsigned *moved)
 {
 	const struct jx_acc *a = &x->j->pre[x->n].acc[which];
 	struct jx_group g;
 	if (!a->ok || x->no_group)
 		return GROUP_NO;
-	if (covers(&x->group, a))
-		return GROUP_USE;
+	for (*k = 0; *k < JIT_GROUPS; (*k)++) {
+		if (covers(&x->group[*k], a))
+			return GROUP_USE;
+	}
 	g = propose(x, a);
-	if (uses_ahead(x, &g) <= uses_ahead(x, &x->group))
+	if (!place_group(x, uses_ahead(x, &g), k, moved))
 		return GROUP_NO;
-	x->group = g;
+	if (*moved != 0)
+		x->group[*moved] = x->group[0];
+	x->group[*k] = g;
 	return GROUP_BEGIN;
+}
+
+void
+jit_group_none(struct jx *x)
+{
+	for (unsigned n = 0; n < JIT_GROUPS; n++)
+		x->group[n].live = false;
 }

@@ -476,7 +476,7 @@ jit_generic(struct jx *x)
 	make_enc(x, &p, &c);
 	if (fpu)
 		fpu_ensure(x);
-	x->group.live &= !p.no_group;
+	x->group[0].live &= !p.no_group;
 	x->no_group = p.no_group;
 	if (p.mem != NULL && !reach_operand(x, &p, &c))
 		return false;

@@ -34,7 +34,8 @@ struct jx_acc {
 };
 enum { JX_ACC_OPERAND, JX_ACC_STACK };
 
-struct jx_group { /* [lo, hi) around the symbols of key was checked, R11 is what to add */
+#define JIT_GROUPS 4 /* at a time: the first has its addend in R11, the others in cpu->jit_addends[] */
+struct jx_group {    /* [lo, hi) around the symbols of key was checked */
 	bool live, write;
 	struct jx_acc key;
 	int64_t lo, hi;
@@ -42,7 +43,8 @@ struct jx_group { /* [lo, hi) around the symbols of key was checked, R11 is what
 
 struct jx_insn {
 	struct jx_acc acc[2];
-	bool hard; /* groups do not look beyond it */
+	bool follow; /* a branch: what comes next here is its target */
+	bool hard;   /* groups do not look beyond it */
 	const uint8_t *bytes;
 	unsigned off; /* page offset */
 	bool bad;     /* not an instruction, as far as the page goes */
@@ -83,13 +85,13 @@ struct jx { /* a translation under way */
 	uint32_t mode;
 	bool is64;
 	unsigned mmu;
-	unsigned off; /* page offset of the instruction */
-	unsigned start_off;
+	unsigned off;		     /* page offset of the instruction */
+	unsigned start_off, end_off; /* page offsets: the unit's first byte, behind its last one */
 	const uint8_t *bytes;
 	const ZydisDecodedInstruction *z;
 	const ZydisDecodedOperand *op;
 	unsigned n, count; /* index of the instruction in j->pre; how many there are */
-	struct jx_group group;
+	struct jx_group group[JIT_GROUPS];
 	bool no_group;	     /* the instruction needs R11 for something else */
 	bool fl_host, fl_ax; /* where the guest's flags are: EFLAGS, AX; at least one */
 	struct jit_unit *u;
@@ -119,7 +121,7 @@ struct jx_mark {
 	uint8_t *p;
 	unsigned nool, nfault;
 	bool fl_host, fl_ax, fpu_known;
-	struct jx_group group;
+	struct jx_group group[JIT_GROUPS];
 };
 struct jx_mark jit_mark(const struct jx *x);
 void jit_undo(struct jx *x, const struct jx_mark *m);
@@ -144,11 +146,13 @@ struct ool *jit_ool(struct jx *x, enum ool_kind kind, uint8_t *from);
 bool jit_disp32_alone(const ZydisDecodedInstruction *z);
 
 /* ---- jit_group.c ---- */
+bool jit_has_access(const struct jx_insn *p);	/* to memory, by an operand */
 void jit_analyse(struct jx *x, unsigned count); /* j->pre[0..count) */
-/* Whether access `which` of the present instruction uses the group, begins one (x->group is set), or neither.
- */
+/* Whether access `which` of the present instruction uses group *k, begins it (x->group[*k] is set; `moved`:
+ * the one that was in R11 is in *moved from now on, when that is not 0), or neither. */
 enum jit_group_how { GROUP_NO, GROUP_USE, GROUP_BEGIN };
-enum jit_group_how jit_group_choose(struct jx *x, unsigned which);
+enum jit_group_how jit_group_choose(struct jx *x, unsigned which, unsigned *k, unsigned *moved);
+void jit_group_none(struct jx *x); /* R11, registers or mappings may be others from here */
 
 /* ---- jit_isa.c ---- */
 enum { KIND_NOT, KIND_PLAIN, KIND_TRAPS };
@@ -164,6 +168,7 @@ bool jit_generic(struct jx *x);
 
 /* ---- jit_flow.c ---- */
 enum jit_flow { FLOW_NOT /* none of these */, FLOW_NEXT, FLOW_END };
+bool jit_is_jcc(const ZydisDecodedInstruction *z);
 enum jit_flow jit_flow_insn(struct jx *x);
 enum jit_flow jit_stack_insn(struct jx *x);
 void jit_emit_goto(struct jx *x, int32_t target); /* jump to a page offset */

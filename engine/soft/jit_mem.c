@@ -12,13 +12,14 @@
 struct jx_mark
 jit_mark(const struct jx *x)
 {
-	return (struct jx_mark){.p = x->e.p,
-				.nool = x->nool,
-				.nfault = x->nfault,
-				.fl_host = x->fl_host,
-				.fl_ax = x->fl_ax,
-				.fpu_known = x->fpu_known,
-				.group = x->group};
+	struct jx_mark m = {.p = x->e.p,
+			    .nool = x->nool,
+			    .nfault = x->nfault,
+			    .fl_host = x->fl_host,
+			    .fl_ax = x->fl_ax,
+			    .fpu_known = x->fpu_known};
+	memcpy(m.group, x->group, sizeof(m.group));
+	return m;
 }
 
 void
@@ -30,7 +31,7 @@ jit_undo(struct jx *x, const struct jx_mark *m)
 	x->fl_host = m->fl_host;
 	x->fl_ax = m->fl_ax;
 	x->fpu_known = m->fpu_known;
-	x->group = m->group;
+	memcpy(x->group, m->group, sizeof(x->group));
 }
 
 struct ool *
@@ -204,41 +205,76 @@ access_at_r10(struct jx *x, unsigned size, bool write, bool one, struct em_at *a
 	*at = (struct em_at){.base = H_R10, .index = one ? EM_NONE : H_RCX};
 }
 
-/* R10 = linear address of the group's first byte: R11 becomes what is added to a linear address. */
-static void
-begin_group(struct jx *x)
+static size_t
+addend_off(unsigned k)
 {
-	struct ool *o = emit_check(x, OOL_GROUP, (unsigned)(x->group.hi - x->group.lo), x->group.write);
-	em_gsi(&x->e, 1, 0x8b, H_R11, H_RCX, page_off(x));
-	em_gsi(&x->e, 1, 0x03, H_R11, H_RCX, jit_tag_off(x, x->group.write));
-	o->back = x->e.p;
+	return CPU_OFF(jit_addends) + 8 * (k - 1);
 }
 
-/* Memory operand m within the group. */
+/* R10 = linear address of group k's first byte: what is to be added becomes known. */
 static void
-group_operand(struct jx *x, const ZydisDecodedOperand *m, struct em_at *at)
+begin_group(struct jx *x, unsigned k, unsigned moved)
+{
+	const struct jx_group *g = &x->group[k];
+	struct ool *o = emit_check(x, OOL_GROUP, (unsigned)(g->hi - g->lo), g->write);
+	em_gsi(&x->e, 1, 0x8b, H_R10, H_RCX, page_off(x));
+	em_gsi(&x->e, 1, 0x03, H_R10, H_RCX, jit_tag_off(x, g->write));
+	o->back = x->e.p;
+	if (moved != 0)
+		em_gs_store(&x->e, H_R11, addend_off(moved));
+	if (k == 0)
+		em_mov(&x->e, 1, H_R11, H_R10);
+	else
+		em_gs_store(&x->e, H_R10, addend_off(k));
+}
+
+/* The register that holds group k's addend: R11, or RCX, which is loaded. */
+static unsigned
+group_addend(struct jx *x, unsigned k)
+{
+	if (k == 0)
+		return H_R11;
+	em_gs_load(&x->e, H_RCX, addend_off(k));
+	return H_RCX;
+}
+
+/* [base + index + disp] with no more than R10: RCX is wanted. */
+static void
+only_r10(struct jx *x, struct em_at *at)
+{
+	if (at->index != H_RCX)
+		return;
+	em_op_at(&x->e, 1, 0x8d, H_R10, at); /* lea */
+	*at = (struct em_at){.base = H_R10, .index = EM_NONE};
+}
+
+/* Memory operand m within group k. */
+static void
+group_operand(struct jx *x, const ZydisDecodedOperand *m, unsigned k, struct em_at *at)
 {
 	int64_t disp = m->mem.disp.value;
 	unsigned g = soft_reg_offset(m->mem.base) / 8;
-	*at = (struct em_at){.base = H_R10, .index = H_R11};
+	*at = (struct em_at){.base = H_R10};
 	if (m->mem.base != ZYDIS_REGISTER_RIP && m->mem.index == ZYDIS_REGISTER_NONE &&
 	    disp == (int32_t)disp) {
 		at->disp = (int32_t)disp;
 		at->base = (uint8_t)jit_host[g];
 		if (jit_host[g] == EM_NONE)
 			em_gs_load(&x->e, at->base = H_R10, GPR_OFF(g));
-		return;
+	} else {
+		LH_ASSERT(jit_emit_offset(x, m, 0, H_R10, 1)); /* it was possible when the group began */
 	}
-	LH_ASSERT(jit_emit_offset(x, m, 0, H_R10, 1)); /* it was possible when the group began */
+	at->index = (uint8_t)group_addend(x, k);
 }
 
 bool
 jit_operand(struct jx *x, const ZydisDecodedOperand *m, unsigned size, bool write, bool one, struct em_at *at)
 {
 	int64_t by = 0;
-	enum jit_group_how how = jit_group_choose(x, JX_ACC_OPERAND);
+	unsigned k = 0, moved = 0;
+	enum jit_group_how how = jit_group_choose(x, JX_ACC_OPERAND, &k, &moved);
 	if (how == GROUP_BEGIN)
-		by = x->group.lo - x->j->pre[x->n].acc[JX_ACC_OPERAND].off;
+		by = x->group[k].lo - x->j->pre[x->n].acc[JX_ACC_OPERAND].off;
 	if (how != GROUP_USE && !jit_emit_linear(x, m, by))
 		return false;
 	if (how == GROUP_NO) {
@@ -246,8 +282,10 @@ jit_operand(struct jx *x, const ZydisDecodedOperand *m, unsigned size, bool writ
 		return true;
 	}
 	if (how == GROUP_BEGIN)
-		begin_group(x);
-	group_operand(x, m, at);
+		begin_group(x, k, moved);
+	group_operand(x, m, k, at);
+	if (one)
+		only_r10(x, at);
 	return true;
 }
 
@@ -255,9 +293,10 @@ void
 jit_at(struct jx *x, unsigned g, int disp, unsigned size, bool write, bool one, struct em_at *at)
 {
 	int64_t by = 0;
-	enum jit_group_how how = jit_group_choose(x, JX_ACC_STACK);
+	unsigned k = 0, moved = 0;
+	enum jit_group_how how = jit_group_choose(x, JX_ACC_STACK, &k, &moved);
 	if (how == GROUP_BEGIN)
-		by = x->group.lo - x->j->pre[x->n].acc[JX_ACC_STACK].off;
+		by = x->group[k].lo - x->j->pre[x->n].acc[JX_ACC_STACK].off;
 	if (how != GROUP_USE)
 		em_lea(&x->e, x->is64, H_R10, jit_host[g], EM_NONE, 0, (int32_t)(disp + by));
 	if (how == GROUP_NO) {
@@ -265,8 +304,11 @@ jit_at(struct jx *x, unsigned g, int disp, unsigned size, bool write, bool one, 
 		return;
 	}
 	if (how == GROUP_BEGIN)
-		begin_group(x);
-	*at = (struct em_at){.base = jit_host[g], .index = H_R11, .disp = disp};
+		begin_group(x, k, moved);
+	*at = (struct em_at){.base = jit_host[g], .disp = disp};
+	at->index = (uint8_t)group_addend(x, k);
+	if (one)
+		only_r10(x, at);
 }
 
 void

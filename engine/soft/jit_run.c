@@ -385,8 +385,9 @@ soft_jit_slow(struct soft_cpu *cpu, uint64_t la, uint32_t what)
 bool
 soft_jit_group(struct soft_cpu *cpu, uint64_t la, uint32_t what)
 {
+	uint32_t protected = cpu->wprotects;
 	cpu->ctr.jit_slow++;
-	if (!soft_tlb_fill(cpu, la, what & SLOW_SIZE, false, &cpu->jit_addend))
+	if (!soft_tlb_fill(cpu, la, what & SLOW_SIZE, false, &cpu->jit_addend) || cpu->wprotects != protected)
 		return false;
 	return !(what & SLOW_WRITE) || TLB_HIT(cpu->dtlb->e[TLB_INDEX(la)].nw, la);
 }

@@ -13,6 +13,8 @@
 #include "engine/soft/jit_int.h"
 #include "engine/soft/ops.h"
 
+enum { UNROLLED_INSNS = 48, UNROLL_MAX = 6 }; /* instructions, rounds */
+
 /* A call of the interpreter's handler. end: what follows is not run from here. */
 void
 jit_emit_interp(struct jx *x, bool end)
@@ -29,7 +31,7 @@ jit_emit_interp(struct jx *x, bool end)
 	i[1].base = i[1].index = REG_NONE;
 	i[1].aux.p = x->u;
 	x->fpu_known = false;
-	x->group.live = false;
+	jit_group_none(x);
 	jit_fl_clobber(x);
 	em_mov_imm64(&x->e, H_R11, (uintptr_t)i);
 	em_jmp(&x->e, end ? 0xe9 : 0xe8, end ? x->j->c.interp_end : x->j->c.interp);
@@ -116,7 +118,37 @@ ends_flow(const ZydisDecodedInstruction *z)
 	}
 }
 
-/* Decode what may become of the unit into j->pre. Returns how many; the last one may be bad. */
+/* Does the conditional branch lead back to the unit's start? */
+static bool
+loops(const struct jx *x, const struct jx_insn *p)
+{
+	return jit_is_jcc(&p->z) &&
+	       (int64_t)p->off + p->z.length + p->op[0].imm.value.s == (int64_t)x->start_off;
+}
+
+/*
+ * j->pre[0..n) is a loop whose last instruction leads back: put its body there again, so that accesses of
+ * several rounds are checked together (jit_group.c). Returns the new count.
+ */
+static unsigned
+unroll(struct jx *x, unsigned n)
+{
+	struct jx_insn *pre = x->j->pre;
+	unsigned total = n, accesses = 0;
+	for (unsigned k = 0; k < n; k++)
+		accesses += jit_has_access(&pre[k]);
+	if (accesses == 0 || !x->is64 || (x->mode & (JMODE_ONE | JMODE_SPLIT)))
+		return n;
+	while (total + n <= UNROLLED_INSNS && total < UNROLL_MAX * n) {
+		pre[total - 1].follow = true;
+		memcpy(&pre[total], pre, n * sizeof(*pre));
+		total += n;
+		pre[total - 1].follow = false;
+	}
+	return total;
+}
+
+/* Decode what may become of the unit into j->pre. Returns how many. */
 static unsigned
 decode_unit(struct jx *x, const uint8_t *hva)
 {
@@ -124,12 +156,15 @@ decode_unit(struct jx *x, const uint8_t *hva)
 	while (n < limit && off < 0x1000) {
 		struct jx_insn *p = &x->j->pre[n++];
 		p->off = off;
+		p->follow = false;
 		p->bytes = hva + (off - x->start_off);
 		p->bad = !ZYAN_SUCCESS(
 		    soft_decode_zydis(x->mode & 0xff, p->bytes, MIN(0x1000 - off, 15u), &p->z, p->op));
 		if (p->bad || ends_flow(&p->z))
 			break;
 		off += p->z.length;
+		if (loops(x, p))
+			return unroll(x, n);
 	}
 	return n;
 }
@@ -144,22 +179,23 @@ emit_unit(struct jx *x, const uint8_t *hva)
 	emit_entry(x);
 	for (n = 0; n < count && more && !x->failed; n++) {
 		const struct jx_insn *p = &x->j->pre[n];
-		unsigned avail = MIN(0x1000 - p->off, 15u);
+		unsigned avail = MIN(0x1000 - p->off, 15u), len = p->bad ? avail : p->z.length;
 		x->n = n;
 		x->no_group = false;
+		x->off = p->off;
 		x->bytes = p->bytes;
 		x->z = &p->z;
 		x->op = p->op;
+		x->end_off = MAX(x->end_off, p->off + len); /* bad: a change of any of these may mend it */
 		if (p->bad) {
 			if (n == 0 && avail < 15)
 				return false;
 			jit_emit_step(x);
-			x->off += avail; /* a change of any of these may make it an instruction */
 			more = false;
 			break;
 		}
 		more = one_insn(x);
-		x->off += p->z.length;
+		x->off += len;
 	}
 	if (more && !x->failed) {
 		if (x->off >= 0x1000)
@@ -185,7 +221,7 @@ finish_unit(struct jx *x)
 	memcpy(u->fault, x->fault, x->nfault * sizeof(*u->fault));
 	u->nland = (uint16_t)x->nland;
 	u->nfault = (uint16_t)x->nfault;
-	u->bytes = (uint16_t)(x->off - x->start_off);
+	u->bytes = (uint16_t)(x->end_off - x->start_off);
 	u->end = (uint32_t)(x->e.p - x->j->rw);
 	LH_ASSERT(u->end - u->start <= JIT_UNIT_CODE_MAX);
 	x->j->used = u->end;

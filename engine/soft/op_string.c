@@ -106,16 +106,24 @@ static bool
 movs_run(struct soft_cpu *cpu, const struct soft_insn *i, struct strctx *c)
 {
 	uint64_t s = src_la(cpu, i, c), d = dst_la(cpu, c, true), k = MIN(page_run(s, c), page_run(d, c));
+	uint64_t left = k;
 	uint8_t *sp, *dp;
-	uint64_t bytes;
 	if (k < 2 || (sp = soft_direct(cpu, s, false)) == NULL || (dp = soft_direct(cpu, d, true)) == NULL)
 		return false;
-	bytes = k * c->n;
-	if (c->n == 8)
-		__asm__ volatile("rep movsq" : "+S"(sp), "+D"(dp), "+c"(k) : : "memory");
-	else
-		__asm__ volatile("rep movsb" : "+S"(sp), "+D"(dp), "+c"(bytes) : : "memory");
-	k = MIN(page_run(s, c), page_run(d, c));
+	switch (c->n) { /* by its own elements: source and destination may overlap by less than one */
+	case 8:
+		__asm__ volatile("rep movsq" : "+S"(sp), "+D"(dp), "+c"(left) : : "memory");
+		break;
+	case 4:
+		__asm__ volatile("rep movsl" : "+S"(sp), "+D"(dp), "+c"(left) : : "memory");
+		break;
+	case 2:
+		__asm__ volatile("rep movsw" : "+S"(sp), "+D"(dp), "+c"(left) : : "memory");
+		break;
+	default:
+		__asm__ volatile("rep movsb" : "+S"(sp), "+D"(dp), "+c"(left) : : "memory");
+		break;
+	}
 	commit(cpu, c, k, true, true);
 	return true;
 }

@@ -35,8 +35,9 @@ def runs(t, name, conf, tmp):
         f.write(dump.stdout)
     t.equal(f"{name}: the dump reads back", lhyve("-k", path, "-o", "config.dump=true").stdout, dump.stdout)
     kernel = os.path.join(tmp, "no-kernel")
-    # Ports that other programs may have are not what is asked here.
-    ports = ["-o", f"lpc.com1.path={tmp}/com1", "-o", f"lpc.com2.path={tmp}/com2"]
+    # Ports and sockets that other programs may have are not what is asked here.
+    ports = ["-o", f"lpc.com1.path={tmp}/com1", "-o", f"lpc.com2.path={tmp}/com2", "-o",
+             f"control.socket={tmp}/control"]
     r = lhyve("-k", conf, *ports, "-o", f"boot.kernel={kernel}", "-o", f"boot.initrd={kernel}",
               "-o", "log.level=warn")
     t.check(f"{name}: makes a machine", r.returncode == 4 and kernel in r.stderr and r.stderr.count("\n") == 1,
