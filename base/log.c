@@ -37,6 +37,12 @@ log_init(int fd, enum log_level max)
 	atomic_store(&log_max, (int)max);
 }
 
+bool
+log_wanted(enum log_level level)
+{
+	return (int)level <= atomic_load(&log_max);
+}
+
 void
 log_set_output(int fd, enum log_format format)
 {
@@ -109,12 +115,6 @@ json_line(enum log_level level, const char *message, char *line, size_t room)
 	}
 	memcpy(line + used, "\"}\n", 3);
 	return used + 3;
-}
-
-bool
-log_wanted(enum log_level level)
-{
-	return (int)level <= atomic_load(&log_max);
 }
 
 static void

@@ -16,11 +16,11 @@ enum log_format { LOG_TEXT, LOG_JSON };
 
 /* Set the descriptor and the highest level that is printed. Default: 2, LOG_WARN. */
 void log_init(int fd, enum log_level max);
+/* Would a line of this level be printed? For those that cost something to make. */
+bool log_wanted(enum log_level level);
 /* Each by itself; any time. */
 void log_set_output(int fd, enum log_format format);
 void log_set_level(enum log_level max);
-/* Would a line of this level be printed? For those that cost something to make. */
-bool log_wanted(enum log_level level);
 void log_msg(enum log_level level, const char *fmt, ...) LH_PRINTF(2, 3);
 
 #define log_error(...) log_msg(LOG_ERROR, __VA_ARGS__)

@@ -49,17 +49,18 @@ def parse_tap(text, result):
             continue
         m = CASE.match(line)
         if not m:
+            note = line  # cmocka's messages
             continue
         seen += 1
         title = m[3]
         skip = SKIP.search(title)
-        if m[1]:
-            result.failures.append(title or f"case {seen}")
-        elif skip:
+        if skip:  # cmocka calls these "not ok", as TAP allows
             case = title[:skip.start()].rstrip(" -")
             # cmocka prints the case's name where the reason should be: the note before it has the reason.
             reason = skip[1] if case else (note or skip[1])
             result.skips.append((case or skip[1], reason or "no reason given"))
+        elif m[1]:
+            result.failures.append(title or f"case {seen}")
         else:
             result.passed += 1
     if plan is None:

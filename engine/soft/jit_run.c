@@ -215,6 +215,8 @@ find_unit(struct soft_cpu *cpu, uint32_t mode)
 	if (hva == NULL)
 		return NULL;
 	struct jit_unit *u = soft_jit_find(j, gpa, mode);
+	if (u == NULL && !(mode & JMODE_ONE) && soft_code_cold(cpu, gpa))
+		return NULL;
 	if (u == NULL)
 		u = soft_jit_translate(cpu, gpa, hva, mode);
 	if (u == NULL)
