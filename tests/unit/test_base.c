@@ -114,6 +114,31 @@ test_log(void **state)
 	close(p[1]);
 }
 
+/* What a JSON parser must get, whatever bytes a guest or a file put into the message. */
+static void
+test_log_json(void **state)
+{
+	const char *text, *message;
+	int p[2];
+
+	(void)state;
+	assert_int_equal(pipe2(p, O_NONBLOCK), 0);
+	log_set_output(p[1], LOG_JSON);
+	log_warn("a \"b\" \\ \n\t \x7f \xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80 \xff \xc3( \xed\xa0\x80 "
+		 "\xc0\x80 \xe2\x82");
+	log_set_output(2, LOG_TEXT);
+	text = read_all(p[0]);
+	assert_memory_equal(text, "{\"time\":\"20", 11);
+	message = strstr(text, "Z\",\"level\":\"warning\",\"message\":\"");
+	assert_non_null(message);
+	assert_string_equal(
+	    strchr(message + 30, ':') + 1,
+	    "\"a \\\"b\\\" \\\\ \\u000a\\u0009 \\u007f \xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80 "
+	    "\\ufffd \\ufffd( \\ufffd\\ufffd\\ufffd \\ufffd\\ufffd \\ufffd\\ufffd\"}\n");
+	close(p[0]);
+	close(p[1]);
+}
+
 /* ---- event loop ---- */
 
 struct loop_test {
@@ -553,6 +578,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_err),
 	    cmocka_unit_test(test_log),
+	    cmocka_unit_test(test_log_json),
 	    cmocka_unit_test(test_loop_basic),
 	    cmocka_unit_test(test_loop_remove_inside),
 	    cmocka_unit_test(test_loop_remove_outside),

@@ -38,6 +38,8 @@ struct engine_vcpu {
 	unsigned nmis_taken, nmis_answered;
 	unsigned step; /* for the program */
 	unsigned runs;
+	unsigned left;	  /* accesses to come of the instruction that asked a device */
+	bool open;	  /* it has not ended */
 	pthread_t thread; /* that ran it */
 };
 
@@ -134,10 +136,28 @@ can_take(const struct engine_vcpu *v)
 	return (v->s.rflags & FL_IF) != 0 && v->pending < 0;
 }
 
+/* The next access of the instruction that the last exit was of, or its end. True: run() ends. */
+static bool
+go_on(struct engine_vcpu *v, struct vm_exit *x)
+{
+	if (!v->open)
+		return false;
+	if (v->left > 0) {
+		v->left--;
+		*x = (struct vm_exit){.kind = VM_EXIT_IO, .u.io = {.port = 0x80, .size = 1}};
+		return true;
+	}
+	v->open = false;
+	atomic_fetch_add(&v->rig->total, 1);
+	return false;
+}
+
 static void
 fake_run(struct engine_vcpu *v, struct vm_exit *x)
 {
 	v->runs++;
+	if (go_on(v, x))
+		return;
 	v->thread = pthread_self();
 	/* Guest handlers of the fake: an interrupt or NMI is one event each. */
 	if (v->nmis > 0) {
@@ -715,6 +735,39 @@ test_pause(void **state)
 	cpus_pause(r->c); /* and destroyed while paused */
 }
 
+/* Each instruction asks a device three times. */
+static void
+program_three(struct rig *r, struct engine_vcpu *v, struct vm_exit *x)
+{
+	(void)r;
+	v->open = true;
+	v->left = 3;
+	assert_true(go_on(v, x));
+}
+
+/* A paused vCPU is between two instructions, also when the last exit was in the middle of one; so that its
+ * state can be taken away. */
+static void
+test_pause_between_instructions(void **state)
+{
+	struct rig *r = *state;
+
+	rig_start(r, 1, program_three);
+	for (unsigned i = 0; i < 2000; i++) {
+		unsigned before;
+		struct x86_state s;
+
+		cpus_pause(r->c);
+		assert_false(r->vcpu[0].open);
+		cpus_get_state(r->c, 0, &s);
+		assert_int_equal(s.activity, ACT_RUNNING);
+		before = atomic_load(&r->total);
+		cpus_resume(r->c);
+		while (atomic_load(&r->total) == before)
+			sched_yield();
+	}
+}
+
 /* Interrupts from two threads at three vCPUs which sleep, spin and mask: each is seen, or is one with an
  * earlier pending one; the last always is. */
 static void *
@@ -852,6 +905,7 @@ main(void)
 	    T(test_nmi_wakes),
 	    T(test_init_of_bsp),
 	    T(test_pause),
+	    T(test_pause_between_instructions),
 	    T(test_hold_and_restart),
 	    T(test_storm),
 	};
