@@ -57,7 +57,7 @@ struct kvm_cpu {
 	_Atomic int tid; /* of the thread in KVM_RUN, or 0 */
 	int signal_tid;	 /* whose signal mask has been prepared */
 	enum kvm_open open;
-	unsigned io_done; /* string I/O: items of this exit that are through */
+	unsigned io_done; /* items of string I/O, or bytes of memory, of this exit that are through */
 	bool ready;	  /* an external interrupt can be injected */
 	bool want_window, halted;
 	uint64_t cr8;  /* as last told to, or by, the caller */

@@ -402,6 +402,35 @@ test_device_memory(void **state)
 	run(r, VM_EXIT_HLT);
 }
 
+/* Four bytes across a page's end: devices see 1, 2 and 1, as from the soft engine. */
+static void
+test_device_memory_in_pieces(void **state)
+{
+	static const struct {
+		uint64_t gpa;
+		unsigned size;
+		uint64_t data;
+	} piece[] = {{0x200fff, 1, 0x11}, {0x201000, 2, 0x3322}, {0x201002, 1, 0x44}};
+	struct rig *r = rig_of(state);
+
+	r->s.seg[X86_DS].base = 0x200000;
+	/* movl 0xfff, %eax; movl %eax, 0xfff; hlt */
+	LOAD(r, 0x66, 0xa1, 0xff, 0x0f, 0x66, 0xa3, 0xff, 0x0f, 0xf4);
+	for (unsigned n = 0; n < 2 * ARRAY_LEN(piece); n++) {
+		run(r, VM_EXIT_MMIO);
+		assert_int_equal(r->x.u.mmio.write, n >= ARRAY_LEN(piece));
+		assert_int_equal(r->x.u.mmio.gpa, piece[n % 3].gpa);
+		assert_int_equal(r->x.u.mmio.size, piece[n % 3].size);
+		if (r->x.u.mmio.write)
+			assert_int_equal(r->x.u.mmio.data, piece[n % 3].data);
+		else
+			r->x.u.mmio.data = piece[n % 3].data;
+	}
+	run(r, VM_EXIT_HLT);
+	get(r);
+	assert_int_equal(r->s.gpr[X86_RAX], 0x44332211);
+}
+
 static void
 test_rom_swallows_writes(void **state)
 {
@@ -641,6 +670,7 @@ main(void)
 	    TEST(test_ports),
 	    TEST(test_string_ports),
 	    TEST(test_device_memory),
+	    TEST(test_device_memory_in_pieces),
 	    TEST(test_rom_swallows_writes),
 	    TEST(test_board_msrs),
 	    TEST(test_msr_faults),
