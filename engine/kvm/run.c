@@ -336,7 +336,7 @@ take_exit(struct kvm_cpu *c, struct vm_exit *x)
 static bool
 tell_cr8(struct kvm_cpu *c, struct vm_exit *x)
 {
-	if (c->vm->cfg.apic != ENGINE_APIC_USER || c->run->cr8 == c->cr8)
+	if (c->run->cr8 == c->cr8)
 		return false;
 	c->cr8 = c->run->cr8;
 	x->kind = VM_EXIT_CR8;
