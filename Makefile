@@ -13,8 +13,8 @@ all:
 	@ninja -C $(BUILD) -j $(JOBS) --quiet
 
 check check-long:
-	@scripts/configure $(BUILD) check
-	@ninja -C $(BUILD) -j $(JOBS) --quiet
+	@scripts/configure $(BUILD) $(if $(filter check-long,$@),fuzz,check)
+	@ninja -C $(BUILD) -j $(JOBS) --quiet all $(if $(filter check-long,$@),fuzz-targets)
 	@$(RUN) $(if $(filter check-long,$@),--long) $(BUILD)
 
 check-asan: SANITIZE = address

@@ -15,8 +15,8 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
+#include "bench/measure.h"
 
 static volatile uint64_t sink;
 #define NOINLINE __attribute__((noinline))
@@ -340,11 +340,116 @@ self_modifying(void)
 	}
 }
 
-static const struct row {
-	const char *name;
-	void (*run)(void);
-} rows[] = {
+/* Lists, matrices and a state machine over text, as embedded benchmarks mix them. */
+struct item {
+	struct item *next;
+	int16_t key, value;
+};
+
+static NOINLINE struct item *
+list_reverse(struct item *l)
+{
+	struct item *out = NULL;
+	while (l != NULL) {
+		struct item *next = l->next;
+		l->next = out;
+		out = l;
+		l = next;
+	}
+	return out;
+}
+
+static NOINLINE unsigned
+list_find(const struct item *l, int16_t key)
+{
+	unsigned steps = 0;
+	while (l != NULL && l->key != key) {
+		l = l->next;
+		steps++;
+	}
+	return steps;
+}
+
+static NOINLINE uint32_t
+numbers_in(const char *text)
+{
+	uint32_t count = 0;
+	enum { START, SIGN, DIGITS, OTHER } state = START;
+	for (; *text != '\0'; text++) {
+		switch (*text) {
+		case ',':
+			count += state == DIGITS;
+			state = START;
+			break;
+		case '+':
+		case '-':
+			state = state == START ? SIGN : OTHER;
+			break;
+		default:
+			if (*text >= '0' && *text <= '9')
+				state = state == OTHER ? OTHER : DIGITS;
+			else
+				state = OTHER;
+			break;
+		}
+	}
+	return count;
+}
+
+static NOINLINE int32_t
+small_matrix(const int16_t *a, const int16_t *b, int32_t *c, unsigned size)
+{
+	int32_t sum = 0;
+	for (unsigned i = 0; i < size; i++) {
+		for (unsigned k = 0; k < size; k++) {
+			int32_t v = 0;
+			for (unsigned j = 0; j < size; j++)
+				v += a[i * size + j] * b[j * size + k];
+			c[i * size + k] = v;
+			sum += v;
+		}
+	}
+	return sum;
+}
+
+static NOINLINE uint16_t
+crc16(uint16_t crc, uint32_t v)
+{
+	for (unsigned n = 0; n < 32; n++, v >>= 1)
+		crc = (uint16_t)((crc >> 1) ^ ((crc ^ v) & 1 ? 0xa001 : 0));
+	return crc;
+}
+
+static void
+mixed(void)
+{
+	static struct item items[40];
+	static int16_t a[81], b[81];
+	static int32_t c[81];
+	static const char text[] =
+	    "5012,1234,-874,+122,35.54400,.1234500,T0.3e-1F,-T.T++Tq,1T3.4e4z,34.0e-T^";
+	struct item *list = NULL;
+	uint16_t crc = 0;
+	for (unsigned n = 0; n < 40; n++) {
+		items[n] = (struct item){.next = list, .key = (int16_t)n, .value = (int16_t)(n * 7)};
+		list = &items[n];
+	}
+	for (unsigned n = 0; n < 81; n++) {
+		a[n] = (int16_t)(n * 3);
+		b[n] = (int16_t)(n ^ 5);
+	}
+	for (unsigned n = 0; n < 500; n++) {
+		list = list_reverse(list);
+		crc = crc16(crc, list_find(list, (int16_t)(n % 40)));
+		crc = crc16(crc, (uint32_t)small_matrix(a, b, c, 9));
+		crc = crc16(crc, numbers_in(text));
+	}
+	sink = crc;
+}
+
+static const struct row rows[] = {
     {"registers", registers},
+    {"mixed", mixed},
     {"sort", sort},
     {"hash", hash},
     {"recursion", recursion},
@@ -367,33 +472,6 @@ static const struct row {
     {"self-modifying", self_modifying},
 };
 
-static uint64_t
-now_ns(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
-/* The least of several measurements of at least 20 ms each. */
-static uint64_t
-measure(void (*run)(void))
-{
-	uint64_t best = UINT64_MAX;
-	run();
-	for (unsigned k = 0; k < 5; k++) {
-		uint64_t begin = now_ns(), rounds = 0, passed;
-		do {
-			run();
-			rounds++;
-			passed = now_ns() - begin;
-		} while (passed < 20000000);
-		if (passed / rounds < best)
-			best = passed / rounds;
-	}
-	return best;
-}
-
 int
 main(int argc, char **argv)
 {
@@ -403,14 +481,6 @@ main(int argc, char **argv)
 	(void)mkdir("/tmp", 0777);
 	for (unsigned n = 0; n < 1 << 20; n++)
 		((uint32_t *)area)[n] = n * 2654435761u;
-	for (unsigned n = 0; n < sizeof(rows) / sizeof(rows[0]); n++) {
-		int wanted = argc < 2;
-		for (int a = 1; a < argc; a++)
-			wanted |= strcmp(argv[a], rows[n].name) == 0;
-		if (wanted) {
-			printf("suite: %s %llu\n", rows[n].name, (unsigned long long)measure(rows[n].run));
-			fflush(stdout);
-		}
-	}
+	measure_rows(rows, sizeof(rows) / sizeof(rows[0]), argc, argv);
 	return 0;
 }

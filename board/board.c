@@ -213,6 +213,7 @@ make_engine(struct board *b, struct err *err)
 	    .pmu = b->cfg.pmu,
 	    .vmware_backdoors = b->cfg.vmware_backdoors,
 	    .trace = b->cfg.trace,
+	    .soft_verify = b->cfg.soft_verify,
 	    .soft_code_cache = b->cfg.soft_code_cache,
 	};
 

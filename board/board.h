@@ -16,8 +16,8 @@
 
 struct engine_ops;
 struct field_table;
-struct x86_state;
 struct pci_model;
+struct x86_state;
 struct board;
 
 enum board_end {
@@ -69,6 +69,7 @@ struct board_cfg {
 	void *option_ctx;
 	bool virtio_msix;
 	const char *uuid;	  /* SMBIOS, or NULL: made from the name */
+	bool soft_verify;	  /* see struct engine_vm_cfg */
 	uint64_t soft_code_cache; /* bytes for translated code; 0: interpret */
 	struct engine_trace trace;
 	bool stats; /* print counters at the end */
@@ -85,17 +86,19 @@ void board_power_button(struct board *b);		 /* ACPI power button; async-signal-u
 void board_end_now(struct board *b, enum board_end end); /* board_run() returns soon with this */
 unsigned board_exit_status(struct board *b);		 /* after board_run() gave BOARD_EXIT: 0..255 */
 void board_nmi(struct board *b, unsigned cpu);
+/* Put the cable of the network card in a slot ("pci.0.3.0") in, or pull it out; nothing for other slots. */
+void board_set_link(struct board *b, const char *slot, bool up);
 
 /*
  * ---- a running board, seen from outside (board/pause.c) ----
- * Any thread but the event loop's and the vCPUs', from board_create() to board_destroy(). What has to wait for the
- * event loop waits until board_run() runs it; -ECANCELED: the guest has ended.
+ * Any thread but the event loop's and the vCPUs', from board_create() to board_destroy(). What has to wait
+ * for the event loop waits until board_run() runs it; -ECANCELED: the guest has ended.
  */
 
 /*
  * Pause: on return every vCPU is parked between two instructions, the VM clock stands, devices are stopped in
- * reverse order of their creation. Resume is the reverse. Neither nests; to do again what is done already is no error.
- * What arrives meanwhile (console input, an NMI, the power button) waits in the devices.
+ * reverse order of their creation. Resume is the reverse. Neither nests; to do again what is done already is
+ * no error. What arrives meanwhile (console input, an NMI, the power button) waits in the devices.
  */
 LH_MUST_CHECK int board_pause(struct board *b, struct err *err);
 LH_MUST_CHECK int board_resume(struct board *b, struct err *err);
@@ -120,7 +123,7 @@ struct board_device_state {
 /* All vCPUs and the interrupt controllers (devices with device_ops.copy_st) at one instant. */
 struct board_state {
 	unsigned cpus, devices;
-	uint32_t *apic_id;	/* one a vCPU */
+	uint32_t *apic_id; /* one a vCPU */
 	struct x86_state *cpu;
 	struct board_device_state *device;
 };
@@ -129,10 +132,11 @@ LH_MUST_CHECK int board_get_state(struct board *b, struct board_state *s, struct
 void board_state_free(struct board_state *s);
 
 /*
- * Counters since the board was made, one call each: `who` is "cpu0" or a device's name. vCPUs are parked for as long
- * as it takes to add up theirs, so that numbers of one call belong together. fn must not call into the board.
+ * Counters since the board was made, one call each: `who` is "cpu0" or a device's name. vCPUs are parked for
+ * as long as it takes to add up theirs, so that numbers of one call belong together. fn must not call into
+ * the board.
  */
-void board_get_stats(struct board *b, void (*fn)(void *arg, const char *who, const char *name, uint64_t value),
-		     void *arg);
+void board_get_stats(struct board *b,
+		     void (*fn)(void *arg, const char *who, const char *name, uint64_t value), void *arg);
 
 #endif

@@ -57,9 +57,11 @@ void cpus_stop(struct cpus *c);
 void cpus_destroy(struct cpus *c);
 
 void cpus_nmi(struct cpus *c, unsigned n);
-/* vCPU n as it stands, while paused or after cpus_stop(). activity is what this loop knows: WAIT_SIPI as well. */
+/* vCPU n as it stands, while paused or after cpus_stop(). activity is what this loop knows: WAIT_SIPI as
+ * well. */
 void cpus_get_state(struct cpus *c, unsigned n, struct x86_state *s);
-/* Counters, one call each: exits by kind, interrupts, then the engine's own. While paused or after cpus_stop(). */
+/* Counters, one call each: exits by kind, interrupts, then the engine's own. While paused or after
+ * cpus_stop(). */
 void cpus_stats(struct cpus *c, void (*fn)(void *arg, unsigned cpu, const char *name, uint64_t value),
 		void *arg);
 

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "base/evloop.h"
@@ -24,6 +25,7 @@
 #include "dev/chipset/rtc.h"
 #include "dev/chipset/uart16550.h"
 #include "dev/console/console.h"
+#include "dev/net/netdev.h"
 #include "dev/pci/model.h"
 #include "dev/pci/pci.h"
 #include "dev/pci/q35.h"
@@ -267,6 +269,7 @@ make_pci(struct board *b, struct err *err)
 	b->pci = pci_root_create(&w, err);
 	if (b->pci == NULL)
 		return -err->code;
+	b->pci_bus[0] = pci_root_bus(b->pci);
 	ret = track(b, &pci_root_device_ops, b->pci, err, "pci", 0);
 	return ret != 0 ? ret : pci_root_ecam(b->pci, MACHINE_ECAM_BASE, MACHINE_ECAM_BUSES, err);
 }
@@ -502,6 +505,22 @@ slot_own(void *ctx, const struct device_ops *ops, void *dev, const char *part, s
 	return track(s->b, ops, dev, err, name, 0);
 }
 
+/* The bus behind a bridge that has just been plugged in. */
+static int
+add_bus(struct board *b, struct slot *s, struct pci_func *bridge, struct err *err)
+{
+	unsigned number = (unsigned)strtoul(slot_option(s, "bus"), NULL, 0);
+	struct pci_bus *bus = pci_func_secondary(bridge);
+
+	if (bus == NULL)
+		return err_set(err, ENOMEM, "%s: no memory", s->where);
+	if (b->pci_bus[number] != NULL)
+		return err_set(err, EEXIST, "%s.bus: another bridge leads to bus %u", s->where, number);
+	pci_bus_number(bus, number);
+	b->pci_bus[number] = bus;
+	return 0;
+}
+
 static int
 make_function(struct board *b, const struct board_pci *p, struct err *err)
 {
@@ -519,12 +538,17 @@ make_function(struct board *b, const struct board_pci *p, struct err *err)
 	    .escape_ctx = b,
 	};
 	struct pci_func *f;
+	int ret;
 
 	snprintf(s.where, sizeof(s.where), "pci.%u.%u.%u", p->bus, p->slot, p->fn);
+	if (b->pci_bus[p->bus] == NULL)
+		return err_set(err, EINVAL, "%s: no bridge leads to bus %u (-s 30,pci-bridge,bus=%u)",
+			       s.where, p->bus, p->bus);
 	f = p->model->create(&env, err);
 	if (f == NULL)
 		return -err->code;
-	return pci_bus_add(pci_root_bus(b->pci), PCI_DEVFN(p->slot, p->fn), f, err);
+	ret = pci_bus_add(b->pci_bus[p->bus], PCI_DEVFN(p->slot, p->fn), f, err);
+	return ret != 0 || p->model != &pci_bridge_model ? ret : add_bus(b, &s, f, err);
 }
 
 static int
@@ -535,6 +559,20 @@ make_functions(struct board *b, struct err *err)
 	for (size_t i = 0; i < b->cfg.pcis && ret == 0; i++)
 		ret = make_function(b, &b->cfg.pci[i], err);
 	return ret;
+}
+
+void
+board_set_link(struct board *b, const char *slot, bool up)
+{
+	size_t len = strlen(slot);
+
+	for (size_t i = 0; i < b->devices; i++) {
+		const struct device *d = &b->device[i];
+
+		if (d->ops == &virtio_net_device_ops && strncmp(d->name, slot, len) == 0 &&
+		    d->name[len] == '.')
+			virtio_net_set_link(d->dev, up);
+	}
 }
 
 static int

@@ -42,7 +42,8 @@ struct board {
 	struct pic *pic;
 	struct lpc *lpc;
 	struct pci_root *pci;
-	struct hpet *hpet; /* NULL: none */
+	struct pci_bus *pci_bus[256]; /* by number; NULL: no bridge leads there */
+	struct hpet *hpet;	      /* NULL: none */
 	struct acpipm *acpipm;
 	struct resetctl *resetctl;
 	struct {

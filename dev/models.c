@@ -12,7 +12,8 @@
 #include "dev/virtio/rnd.h"
 
 static const struct pci_model *const models[] = {
-    &virtio_blk_model, &virtio_net_model, &virtio_console_model, &virtio_rnd_model, &pcitest_model,
+    &virtio_blk_model, &virtio_net_model, &virtio_console_model,
+    &virtio_rnd_model, &pci_bridge_model, &pcitest_model,
 };
 
 const struct pci_model *

@@ -81,6 +81,7 @@ struct engine_vm_cfg {
 	bool pmu;	 /* performance counters count */
 	bool vmware_backdoors;
 	struct engine_trace trace;
+	bool soft_verify;	  /* translated code is repeated by the interpreter and compared */
 	uint64_t soft_code_cache; /* bytes for translated code; 0: the soft engine interprets */
 };
 

@@ -66,6 +66,16 @@ LH_MUST_CHECK bool gm_load(struct gpmap *g, uint64_t gpa, const void *buf, size_
 LH_MUST_CHECK bool gm_load_u16(const struct gpmap *g, uint64_t gpa, uint16_t *v);
 LH_MUST_CHECK bool gm_store_u16(struct gpmap *g, uint64_t gpa, uint16_t v);
 
+/*
+ * What we stored into guest memory is visible to the guest before what we load next is read: the two sides of a
+ * queue's "more?" and "wake me". (As a function of ours, since ThreadSanitizer knows no fences.)
+ */
+static inline void
+gm_fence(void)
+{
+	__asm__ volatile("lock; addl $0, (%%rsp)" ::: "memory", "cc");
+}
+
 /* True when the whole of [gpa, gpa + len) can be read (RAM or ROM), or written (RAM). */
 bool gm_readable(const struct gpmap *g, uint64_t gpa, uint64_t len);
 bool gm_writable(const struct gpmap *g, uint64_t gpa, uint64_t len);

@@ -11,27 +11,20 @@
 #include <string.h>
 #include "base/util.h"
 #include "vmm/config/ucl.h"
-
-struct entry {
-	char *name, *value;
-	const struct config_key *key;
-	uint64_t order; /* of the first setting */
-};
-
-struct config {
-	struct entry *entry; /* sorted by name */
-	size_t count;
-	uint64_t orders;
-};
+#include "vmm/config_internal.h"
 
 struct config *
 config_create(struct err *err)
 {
 	struct config *c = calloc(1, sizeof(*c));
 
-	if (c == NULL)
-		err_set(err, ENOMEM, "configuration: out of memory");
-	return c;
+	if (c != NULL)
+		c->read = calloc(config_schema_count, sizeof(*c->read));
+	if (c != NULL && c->read != NULL)
+		return c;
+	err_set(err, ENOMEM, "configuration: out of memory");
+	free(c);
+	return NULL;
 }
 
 void
@@ -42,8 +35,10 @@ config_destroy(struct config *c)
 	for (size_t i = 0; i < c->count; i++) {
 		free(c->entry[i].name);
 		free(c->entry[i].value);
+		free(c->entry[i].where);
 	}
 	free(c->entry);
+	free(c->read);
 	free(c);
 }
 
@@ -236,9 +231,9 @@ entry_place(const struct config *c, const char *name, bool *found)
 	return lo;
 }
 
-/* Keep name=value; takes `value`. */
+/* Keep name=value; takes `value`, and `where` of a template. */
 static int
-entry_store(struct config *c, const struct config_key *k, const char *name, char *value)
+entry_store(struct config *c, const struct config_key *k, const char *name, char *value, char *where)
 {
 	bool found;
 	size_t at = entry_place(c, name, &found);
@@ -247,7 +242,9 @@ entry_store(struct config *c, const struct config_key *k, const char *name, char
 
 	if (found) {
 		free(c->entry[at].value);
+		free(c->entry[at].where);
 		c->entry[at].value = value;
+		c->entry[at].where = where;
 		return 0;
 	}
 	copy = strdup(name);
@@ -257,47 +254,90 @@ entry_store(struct config *c, const struct config_key *k, const char *name, char
 	if (copy == NULL || grown == NULL) {
 		free(copy);
 		free(value);
+		free(where);
 		return -ENOMEM;
 	}
 	memmove(&grown[at + 1], &grown[at], (c->count - at) * sizeof(*grown));
-	grown[at] = (struct entry){.name = copy, .value = value, .key = k, .order = c->orders++};
+	grown[at] =
+	    (struct entry){.name = copy, .value = value, .key = k, .order = c->orders++, .where = where};
 	c->count++;
 	return 0;
+}
+
+/* The row of a name that somebody sets. */
+static int
+find_row(const char *where, const char *name, const struct config_key **k, struct err *err)
+{
+	char room[CONFIG_NAME_ROOM];
+	const char *near;
+
+	*k = config_key_find(name);
+	if (*k != NULL)
+		return 0;
+	near = config_key_nearest(name, room);
+	if (near != NULL)
+		return err_set(err, ENOENT, "%s: unknown key '%s' (did you mean '%s'?)", where, name, near);
+	return err_set(err, ENOENT, "%s: unknown key '%s' (lhyve --schema lists all)", where, name);
+}
+
+/* An alias is stored under the key's own name, so that both spell one value. */
+static const char *
+own_name(const struct config_key *k, const char *name)
+{
+	return k->alias != NULL && strcmp(name, k->alias) == 0 ? k->name : name;
+}
+
+int
+config_check_value(const struct config_key *k, const char *where, const char *name, const char *value,
+		   char **canonical, struct err *err)
+{
+	int r = check_value(k, where, name, value, canonical, err);
+
+	if (r != 0 || k->only == NULL || (*k->only != '\0' && word_in(k->only, *canonical)))
+		return r;
+	r = *k->only == '\0' ? err_set(err, ENOTSUP, "%s: %s: not there yet (this version cannot: %s)", where,
+				       name, k->help)
+			     : err_set(err, ENOTSUP, "%s: %s=%s: not there yet (this version can: %s)", where,
+				       name, *canonical, k->only);
+	free(*canonical);
+	return r;
 }
 
 int
 config_set(struct config *c, const char *where, const char *name, const char *value, struct err *err)
 {
-	const struct config_key *k = config_key_find(name);
+	const struct config_key *k;
 	char *canonical = NULL;
+	int r = find_row(where, name, &k, err);
+
+	if (r == 0)
+		r = config_check_value(k, where, name, value, &canonical, err);
+	if (r == 0 && entry_store(c, k, own_name(k, name), canonical, NULL) != 0)
+		r = err_set(err, ENOMEM, "%s: out of memory", where);
+	return r;
+}
+
+int
+config_set_template(struct config *c, const char *where, const char *name, const char *value, struct err *err)
+{
+	const struct config_key *k;
+	char *copy, *place;
 	int r;
 
-	if (k == NULL) {
-		char room[CONFIG_NAME_ROOM];
-		const char *near = config_key_nearest(name, room);
-
-		if (near != NULL)
-			return err_set(err, ENOENT, "%s: unknown key '%s' (did you mean '%s'?)", where, name,
-				       near);
-		return err_set(err, ENOENT, "%s: unknown key '%s' (lhyve --schema lists all)", where, name);
-	}
-	r = check_value(k, where, name, value, &canonical, err);
+	if (strchr(value, '%') == NULL)
+		return config_set(c, where, name, value, err);
+	r = find_row(where, name, &k, err);
 	if (r != 0)
 		return r;
-	if (k->only != NULL && (*k->only == '\0' || !word_in(k->only, canonical))) {
-		r = *k->only == '\0'
-			? err_set(err, ENOTSUP, "%s: %s: not there yet (this version cannot: %s)", where,
-				  name, k->help)
-			: err_set(err, ENOTSUP, "%s: %s=%s: not there yet (this version can: %s)", where,
-				  name, canonical, k->only);
-		free(canonical);
-		return r;
-	}
-	/* An alias is stored under the key's own name, so that both spell one value. */
-	if (entry_store(c, k, k->alias != NULL && strcmp(name, k->alias) == 0 ? k->name : name, canonical) !=
-	    0)
-		return err_set(err, ENOMEM, "%s: out of memory", where);
-	return 0;
+	copy = strdup(value);
+	place = strdup(where);
+	if (copy != NULL && place != NULL)
+		return entry_store(c, k, own_name(k, name), copy, place) == 0
+			   ? 0
+			   : err_set(err, ENOMEM, "%s: out of memory", where);
+	free(copy);
+	free(place);
+	return err_set(err, ENOMEM, "%s: out of memory", where);
 }
 
 int
@@ -312,19 +352,37 @@ config_assign(struct config *c, const char *where, const char *assignment, struc
 	name = strndup(assignment, eq != NULL ? (size_t)(eq - assignment) : strlen(assignment));
 	if (name == NULL)
 		return err_set(err, ENOMEM, "%s: out of memory", where);
-	r = config_set(c, where, name, eq != NULL ? eq + 1 : "true", err);
+	r = config_set_template(c, where, name, eq != NULL ? eq + 1 : "true", err);
 	free(name);
 	return r;
+}
+
+static const struct config_key *
+row_read(const struct config *c, const char *name)
+{
+	const struct config_key *k = config_key_find(name);
+
+	LH_ASSERT(k != NULL);
+	atomic_store_explicit(&c->read[k - config_schema], true, memory_order_relaxed);
+	return k;
+}
+
+void
+config_print_read(const struct config *c, FILE *out)
+{
+	for (unsigned i = 0; i < config_schema_count; i++) {
+		if (atomic_load_explicit(&c->read[i], memory_order_relaxed))
+			fprintf(out, "%s\n", config_schema[i].name);
+	}
 }
 
 const char *
 config_get(const struct config *c, const char *name)
 {
-	const struct config_key *k = config_key_find(name);
+	const struct config_key *k = row_read(c, name);
 	bool found;
 	size_t at;
 
-	LH_ASSERT(k != NULL);
 	at = entry_place(c, name, &found);
 	return found ? c->entry[at].value : k->def;
 }
@@ -338,6 +396,7 @@ config_unset(struct config *c, const char *name)
 	LH_ASSERT(found);
 	free(c->entry[at].name);
 	free(c->entry[at].value);
+	free(c->entry[at].where);
 	memmove(&c->entry[at], &c->entry[at + 1], (--c->count - at) * sizeof(*c->entry));
 }
 
@@ -356,7 +415,7 @@ config_is_set(const struct config *c, const char *name)
 {
 	bool found;
 
-	LH_ASSERT(config_key_find(name) != NULL);
+	(void)row_read(c, name);
 	entry_place(c, name, &found);
 	return found;
 }
@@ -388,5 +447,23 @@ config_each(const struct config *c, int (*fn)(void *arg, const char *name, const
 
 	for (size_t i = 0; r == 0 && i < c->count; i++)
 		r = fn(arg, c->entry[i].name, c->entry[i].value);
+	return r;
+}
+
+int
+config_each_of(const struct config *c, const char *row,
+	       int (*fn)(void *arg, const char *name, const char *value), void *arg)
+{
+	const struct config_key *k = NULL;
+	int r = 0;
+
+	for (unsigned i = 0; i < config_schema_count && k == NULL; i++)
+		k = strcmp(config_schema[i].name, row) == 0 ? &config_schema[i] : NULL;
+	LH_ASSERT(k != NULL);
+	atomic_store_explicit(&c->read[k - config_schema], true, memory_order_relaxed);
+	for (size_t i = 0; r == 0 && i < c->count; i++) {
+		if (c->entry[i].key == k)
+			r = fn(arg, c->entry[i].name, c->entry[i].value);
+	}
 	return r;
 }

@@ -58,6 +58,9 @@ const char *config_section_nearest(const char *name, char room[static CONFIG_SEC
 /* For people: every key with type, default, range and help. */
 void config_schema_print(FILE *out);
 
+/* "integer", "path", ... */
+const char *config_type_name(enum config_type type);
+
 struct config;
 
 LH_MUST_CHECK struct config *config_create(struct err *err);
@@ -66,7 +69,15 @@ void config_destroy(struct config *c);
 /* Set a key; the last one wins. `where` says who asks ("-m 3Q", "vm.conf:12") and opens the error's text. */
 LH_MUST_CHECK int config_set(struct config *c, const char *where, const char *name, const char *value,
 			     struct err *err);
-/* "name=value" as -o takes it; a bare name is name=true. */
+/*
+ * The same for a value as bhyve_config(5) has them: %(key) stands for another key's value, %% for a percent sign.
+ * It is checked by config_resolve(), once all is set.
+ */
+LH_MUST_CHECK int config_set_template(struct config *c, const char *where, const char *name, const char *value,
+				      struct err *err);
+/* Make values of all templates. Call it before anything is read. */
+LH_MUST_CHECK int config_resolve(struct config *c, struct err *err);
+/* "name=value" as -o takes it, the value a template; a bare name is name=true. */
 LH_MUST_CHECK int config_assign(struct config *c, const char *where, const char *assignment, struct err *err);
 /*
  * A UCL file, or one of bhyve_config(5): a file is of the latter kind when each of its lines is blank, a #
@@ -84,8 +95,15 @@ bool config_is_set(const struct config *c, const char *name);
 bool config_bool(const struct config *c, const char *name);
 uint64_t config_uint(const struct config *c, const char *name); /* CONFIG_INT and CONFIG_SIZE */
 
+/* The names of the schema's rows that were read so far, one a line: for the test that each has a reader. Reading
+ * is config_get(), config_is_set(), config_bool() and config_uint(), not config_each(). */
+void config_print_read(const struct config *c, FILE *out);
+
 /* Each key that was set, by name: calls fn until it returns non-zero, and returns that. */
 int config_each(const struct config *c, int (*fn)(void *arg, const char *name, const char *value), void *arg);
+/* Those of one row of the schema ("boot.module.*.path"), which counts as read. */
+int config_each_of(const struct config *c, const char *row, int (*fn)(void *arg, const char *name, const char *value),
+		   void *arg);
 /* The resolved tree, defaults included, sorted, as UCL that config_read_file() reads back. */
 void config_dump(const struct config *c, FILE *out);
 

@@ -326,6 +326,7 @@ list_key(void *arg, const char *name, const char *value)
 		return err_set(l->err, EINVAL, "%s: no such slot (pci.B.S.F, up to pci.255.31.7)", name);
 	if (strcmp(name + end, "device") != 0)
 		return check_option(l, &p, name, name + end);
+	value = config_get(l->c, name);
 	if (is_chipset(value))
 		return check_chipset(&p, name, value, l->err);
 	p.model = pci_model_find(value);

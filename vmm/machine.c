@@ -72,10 +72,8 @@ add_module(void *arg, const char *name, const char *value)
 	const struct fill *to = arg;
 	struct board_module *m = to->b->boot.module;
 	unsigned number, at = to->b->boot.modules;
-	char last[8];
 
-	if (sscanf(name, "boot.module.%u.%7s", &number, last) != 2 || strcmp(last, "path") != 0)
-		return 0;
+	LH_ASSERT(sscanf(name, "boot.module.%u", &number) == 1);
 	if (at == BOARD_MODULES)
 		return err_set(to->err, E2BIG, "%s: more than %d modules", name, BOARD_MODULES);
 	for (; at > 0 && m[at - 1].number > number; at--)
@@ -93,10 +91,8 @@ add_module_text(void *arg, const char *name, const char *value)
 {
 	const struct fill *to = arg;
 	unsigned number;
-	char last[8];
 
-	if (sscanf(name, "boot.module.%u.%7s", &number, last) != 2 || strcmp(last, "cmdline") != 0)
-		return 0;
+	LH_ASSERT(sscanf(name, "boot.module.%u", &number) == 1);
 	for (unsigned i = 0; i < to->b->boot.modules; i++) {
 		if (to->b->boot.module[i].number == number) {
 			to->b->boot.module[i].cmdline = value;
@@ -111,9 +107,9 @@ static int
 set_numbered(const struct config *c, struct board_cfg *b, struct err *err)
 {
 	struct fill to = {b, err};
-	int r = config_each(c, add_module, &to);
+	int r = config_each_of(c, "boot.module.*.path", add_module, &to);
 
-	return r != 0 ? r : config_each(c, add_module_text, &to);
+	return r != 0 ? r : config_each_of(c, "boot.module.*.cmdline", add_module_text, &to);
 }
 
 static int
@@ -166,6 +162,7 @@ machine_board_cfg(const struct config *c, struct board_cfg *b, struct err *err)
 	    .acpi_tables = config_bool(c, "acpi_tables"),
 	    .rtc_localtime = config_bool(c, "rtc.use_localtime"),
 	    .uuid = config_get(c, "uuid"),
+	    .soft_verify = config_bool(c, "soft.verify"),
 	    .soft_code_cache = config_bool(c, "soft.translate") ? config_uint(c, "soft.code_cache") : 0,
 	    .trace = {.path = config_get(c, "debug.trace"),
 		      .binary = strcmp(config_get(c, "debug.trace_format"), "binary") == 0,

@@ -167,6 +167,27 @@ make_board(struct config *c, struct board_cfg *cfg)
 	return status;
 }
 
+/* For the test that each key has a reader. */
+static int
+write_reads(const struct config *c)
+{
+	const char *path = config_get(c, "debug.reads");
+	struct err err = {0};
+	FILE *out = path != NULL ? fopen(path, "we") : NULL;
+	bool ok = out != NULL;
+
+	if (path == NULL)
+		return 0;
+	if (ok) {
+		config_print_read(c, out);
+		ok = fclose(out) == 0;
+	}
+	if (ok)
+		return 0;
+	err_set(&err, errno, "debug.reads: %s: %s", path, strerror(errno));
+	return complain(&err);
+}
+
 static int
 run_machine(struct config *c)
 {
@@ -178,7 +199,7 @@ run_machine(struct config *c)
 		return complain(&err);
 	status = make_board(c, &cfg);
 	machine_board_cfg_free(&cfg);
-	return status;
+	return write_reads(c) == 0 ? status : EXIT_ERROR;
 }
 
 /* Any UCL file as JSON; no schema is applied. */
@@ -237,7 +258,7 @@ main(int argc, char **argv)
 	int status;
 
 	if (c == NULL || options_parse(argc, argv, c, &action, &file, &err) != 0 ||
-	    devices_expand(c, &err) != 0)
+	    config_resolve(c, &err) != 0 || devices_expand(c, &err) != 0)
 		status = complain(&err);
 	else
 		status = act(c, action, file);

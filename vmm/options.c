@@ -223,6 +223,17 @@ static const struct option options[] = {
 };
 /* clang-format on */
 
+bool
+options_letter(unsigned i, char *letter, const char **arg, const char **help)
+{
+	if (i >= ARRAY_LEN(options))
+		return false;
+	*letter = options[i].letter;
+	*arg = options[i].arg;
+	*help = options[i].help;
+	return true;
+}
+
 static const struct option *
 find_option(char letter)
 {
@@ -290,7 +301,7 @@ parse_cluster(int argc, char **argv, int *at, struct config *c, enum options_act
 }
 
 static int
-parse_long(const char *arg, enum options_action *action, struct err *err)
+parse_long(const char *arg, struct config *c, enum options_action *action, struct err *err)
 {
 	if (strcmp(arg, "--help") == 0)
 		*action = OPTIONS_HELP;
@@ -298,6 +309,8 @@ parse_long(const char *arg, enum options_action *action, struct err *err)
 		*action = OPTIONS_VERSION;
 	else if (strcmp(arg, "--schema") == 0)
 		*action = OPTIONS_SCHEMA;
+	else if (strcmp(arg, "--stats") == 0)
+		return config_set(c, arg, "debug.stats", "true", err);
 	else
 		return err_set(err, EINVAL, "%s: no such option (-h lists them; a tunable is -o key=value)",
 			       arg);
@@ -338,7 +351,7 @@ options_parse(int argc, char **argv, struct config *c, enum options_action *acti
 		} else if (!only_names && strncmp(arg, "--", 2) == 0) {
 			r = parse_ucl(argc, argv, &i, action, file, err);
 			if (r == 0 && *file == NULL)
-				r = parse_long(arg, action, err);
+				r = parse_long(arg, c, action, err);
 		} else if (!only_names && arg[0] == '-' && arg[1] != '\0') {
 			r = parse_cluster(argc, argv, &i, c, action, err);
 		} else if (named) {
@@ -365,9 +378,9 @@ options_print_usage(FILE *out)
 			strlen(head) < 30 ? "  %-30s %s\n" : "  %s\n                                 %s\n",
 			head, options[i].help);
 	}
-	fprintf(out, "  %-30s %s\n  %-30s %s\n  %-30s %s\n  %-30s %s\n", "-h, --help", "this text",
-		"--version", "the version", "--schema", "every configuration key", "--ucl FILE",
-		"any UCL file as JSON");
+	fprintf(out, "  %-30s %s\n  %-30s %s\n  %-30s %s\n  %-30s %s\n  %-30s %s\n", "-h, --help",
+		"this text", "--version", "the version", "--schema", "every configuration key", "--stats",
+		"print counters when the VM ends", "--ucl FILE", "any UCL file as JSON");
 	fprintf(out, "exit: 0 reboot, 1 poweroff, 2 halt, 3 triple fault, 4 error, 5 suspended\n");
 }
 

@@ -3,6 +3,7 @@
 #ifndef LHYVE_VMM_OPTIONS_H
 #define LHYVE_VMM_OPTIONS_H
 
+#include <stdbool.h>
 #include <stdio.h>
 #include "base/err.h"
 
@@ -20,6 +21,8 @@ enum options_action {
 /* Parse argv into c. 0, *action and (of OPTIONS_UCL, pointing into argv) *file, or -errno and one line in err. */
 LH_MUST_CHECK int options_parse(int argc, char **argv, struct config *c, enum options_action *action,
 				const char **file, struct err *err);
+/* The letter of row i with the name of its argument (NULL: it takes none) and its help; false: there is no such row. */
+bool options_letter(unsigned i, char *letter, const char **arg, const char **help);
 void options_print_usage(FILE *out);
 void options_print_devices(FILE *out);
 

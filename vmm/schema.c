@@ -8,7 +8,7 @@
 #include "base/util.h"
 #include "vmm/config.h"
 
-#define PCI_DEVICES "hostbridge|lpc|pci-testdev|virtio-blk|virtio-net|virtio-console|virtio-rnd"
+#define PCI_DEVICES "hostbridge|lpc|pci-bridge|pci-testdev|virtio-blk|virtio-net|virtio-console|virtio-rnd"
 
 /* What a disk has, and a network card, under whatever name. */
 #define DISK_KEYS(p)                                                                           \
@@ -118,6 +118,8 @@ const struct config_key config_schema[] = {
 	  .help = "the VM goes with its process" },
 
 	{ .name = "pci.*.*.*.device", .type = CONFIG_CHOICE, .choices = PCI_DEVICES, .help = "device at bus.slot.function" },
+	{ .name = "pci.*.*.*.link", .type = CONFIG_BOOL, .running = true, .help = "network: the cable is in; default: true" },
+	{ .name = "pci.*.*.*.bus", .type = CONFIG_INT, .min = 1, .max = 255, .help = "bridge: number of the bus behind it" },
 	{ .name = "pci.*.*.*.packed", .type = CONFIG_BOOL, .help = "virtio: offer packed queues; default: true" },
 	{ .name = "pci.*.*.*.name", .type = CONFIG_STRING, .help = "what the device is called: its section's name" },
 	DISK_KEYS("pci.*.*.*."),
@@ -137,6 +139,7 @@ const struct config_key config_schema[] = {
 	{ .name = "net.@.model", .type = CONFIG_CHOICE, .choices = "virtio-net", .help = "kind of card; default: virtio-net" },
 	{ .name = "disk.@.packed", .type = CONFIG_BOOL, .help = "offer packed queues; default: true" },
 	{ .name = "net.@.packed", .type = CONFIG_BOOL, .help = "offer packed queues; default: true" },
+	{ .name = "net.@.link", .type = CONFIG_BOOL, .help = "the cable is in; default: true" },
 	{ .name = "net.@.path", .type = CONFIG_PATH, .help = "network unix: our socket" },
 	{ .name = "net.@.queues", .type = CONFIG_INT, .min = 1, .max = 16, .help = "pairs of queues; default: 1" },
 	{ .name = "migrate.listen", .type = CONFIG_STRING, .only = "", .help = "wait for an incoming VM" },
@@ -153,6 +156,8 @@ const struct config_key config_schema[] = {
 	  .help = "the software engine translates; false: it interprets" },
 	{ .name = "soft.code_cache", .type = CONFIG_SIZE, .def = "134217728", .min = 4 * MIB, .max = 1 * GIB,
 	  .help = "memory for translated code" },
+	{ .name = "soft.verify", .type = CONFIG_BOOL, .def = "false",
+	  .help = "the interpreter repeats what translated code did, and a difference ends the VM; one virtual CPU, no device with DMA" },
 
 	{ .name = "log.level", .type = CONFIG_CHOICE, .def = "warn", .choices = "error|warn|info|debug", .running = true,
 	  .help = "what is logged; info adds what the guest does wrong" },
@@ -166,6 +171,7 @@ const struct config_key config_schema[] = {
 	{ .name = "debug.trace_translated", .type = CONFIG_BOOL, .def = "false",
 	  .help = "each instruction by a translation of its own, where the translator has one" },
 	{ .name = "debug.stats", .type = CONFIG_BOOL, .def = "false", .help = "print counters when the VM ends" },
+	{ .name = "debug.reads", .type = CONFIG_PATH, .help = "names of the keys that were read, into this file when the VM has ended" },
 	{ .name = "config.dump", .type = CONFIG_BOOL, .def = "false", .help = "print the resolved tree and exit" },
 };
 /* clang-format on */
@@ -350,6 +356,12 @@ static const char *const type_names[] = {
     [CONFIG_BOOL] = "bool", [CONFIG_INT] = "integer",	[CONFIG_SIZE] = "size", [CONFIG_STRING] = "string",
     [CONFIG_PATH] = "path", [CONFIG_CHOICE] = "choice", [CONFIG_LIST] = "list", [CONFIG_UUID] = "uuid",
 };
+
+const char *
+config_type_name(enum config_type type)
+{
+	return type_names[type];
+}
 
 void
 config_schema_print(FILE *out)

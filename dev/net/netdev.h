@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 
+struct device_ops;
 struct pci_model;
 extern const struct pci_model virtio_net_model;
 

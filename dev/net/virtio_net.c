@@ -196,11 +196,14 @@ fill_chains(struct netdev *n, struct virtq *q, uint8_t *hdr, const uint8_t *fram
 	uint32_t written[CHAINS_MAX];
 
 	while (room < total && count < most) {
-		if (!virtq_pop(q, &n->rx[count])) {
+		if (virtq_pop(q, &n->rx[count])) {
+			room += n->rx[count++].in_bytes;
+		} else if (!virtq_notifications(q, true)) {
+			/* Asked for at the end of what is there: the next buffer rings, not one that we saw.
+			 */
 			virtq_rewind(q, mark);
 			return false;
 		}
-		room += n->rx[count++].in_bytes;
 	}
 	if (room < total || n->rx[0].in_bytes < NET_HDR_BYTES) {
 		virtq_rewind(q, mark); /* larger than what the guest gives: lost */
@@ -250,10 +253,8 @@ receive(struct netdev *n, const uint8_t *hdr, const uint8_t *frame, size_t len)
 		memcpy(own, hdr, sizeof(own));
 	else if (has(n, F_GUEST_CSUM))
 		own[HDR_FLAGS] = FLAG_DATA_VALID; /* it came from this host's own stack, or over its memory */
-	while (!fill_chains(n, q, own, frame, len)) {
-		if (q->dead || !virtq_notifications(q, true))
-			return q->dead;
-	}
+	if (!fill_chains(n, q, own, frame, len))
+		return q->dead;
 	virtq_notifications(q, false);
 	return true;
 }
@@ -619,6 +620,7 @@ net_create(const struct pci_model_env *env, struct err *err)
 	struct netdev *n = calloc(1, sizeof(*n));
 	const struct net_peer peer = {on_rx, on_tx_ready, n};
 	unsigned mtu = choose_mtu(env);
+	const char *link;
 
 	if (n == NULL) {
 		err_set(err, ENOMEM, "%s: no memory", env->where);
@@ -636,12 +638,14 @@ net_create(const struct pci_model_env *env, struct err *err)
 	}
 	if (env->own(env->ctx, &virtio_net_device_ops, n, "net", err) != 0)
 		return NULL;
+	link = env->option(env->ctx, "link");
+	virtio_net_set_link(n, link == NULL || strcmp(link, "true") == 0);
 	return virtio_func(n->v);
 }
 
 const struct pci_model virtio_net_model = {
     .name = "virtio-net",
     .help = "network card: backend=user[,hostfwd=...]|tap|unix[,mac=ADDRESS][,mtu=N][,queues=N]",
-    .options = "name|packed|backend|hostfwd|ifname|path|peer|mac|mtu|queues",
+    .options = "name|packed|link|backend|hostfwd|ifname|path|peer|mac|mtu|queues",
     .create = net_create,
 };

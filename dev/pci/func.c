@@ -147,6 +147,62 @@ pci_bar_value(const struct pci_func *f, unsigned index)
 	return v & ~(b->len - 1);
 }
 
+/* A window of a bridge, PCI-to-PCI Bridge 1.2, 3.2.5: base and limit registers, a granule that the low bits
+ * leave out. */
+static bool
+in_window(uint64_t base, uint64_t limit, uint64_t addr, uint64_t last)
+{
+	return base <= limit && addr >= base && last <= limit;
+}
+
+static bool
+bridge_forwards(const struct pci_func *f, bool io, uint64_t addr, uint64_t last)
+{
+	unsigned cmd = pci_func_get(f, PCI_COMMAND, 2);
+	uint64_t base, limit;
+
+	if ((cmd & (io ? PCI_CMD_IO : PCI_CMD_MEM)) == 0)
+		return false;
+	if (io) {
+		base = (pci_func_get(f, BRIDGE_IO, 1) & 0xf0) << 8 | pci_func_get(f, BRIDGE_IO_UPPER, 2)
+									 << 16;
+		limit = (pci_func_get(f, BRIDGE_IO + 1, 1) & 0xf0) << 8 |
+			pci_func_get(f, BRIDGE_IO_UPPER + 2, 2) << 16 | 0xfff;
+		return in_window(base, limit, addr, last);
+	}
+	base = (uint64_t)(pci_func_get(f, BRIDGE_MEM, 2) & 0xfff0) << 16;
+	limit = (uint64_t)(pci_func_get(f, BRIDGE_MEM + 2, 2) & 0xfff0) << 16 | 0xfffff;
+	if (in_window(base, limit, addr, last))
+		return true;
+	base = (uint64_t)(pci_func_get(f, BRIDGE_PREFETCH, 2) & 0xfff0) << 16 |
+	       (uint64_t)pci_func_get(f, BRIDGE_PREFETCH_UPPER, 4) << 32;
+	limit = (uint64_t)(pci_func_get(f, BRIDGE_PREFETCH + 2, 2) & 0xfff0) << 16 |
+		(uint64_t)pci_func_get(f, BRIDGE_PREFETCH_UPPER + 4, 4) << 32 | 0xfffff;
+	return in_window(base, limit, addr, last);
+}
+
+/* Whether all bridges on the way to f forward it. */
+static bool
+path_forwards(const struct pci_func *f, bool io, uint64_t addr, uint64_t last)
+{
+	for (const struct pci_func *up = f->bus->bridge; up != NULL && up->bus != NULL;
+	     up = up->bus->bridge) {
+		if (!bridge_forwards(up, io, addr, last))
+			return false;
+	}
+	return true;
+}
+
+static bool
+path_masters(const struct pci_func *f)
+{
+	for (; f != NULL && f->bus != NULL; f = f->bus->bridge) {
+		if ((pci_func_get(f, PCI_COMMAND, 2) & PCI_CMD_MASTER) == 0)
+			return false;
+	}
+	return true;
+}
+
 /* Where the BAR should decode, or ~0: switched off, never set, or being sized (all ones). */
 static uint64_t
 bar_wanted(const struct pci_func *f, unsigned index)
@@ -159,7 +215,8 @@ bar_wanted(const struct pci_func *f, unsigned index)
 		return UINT64_MAX;
 	addr = pci_bar_value(f, index);
 	last = addr + b->len - 1;
-	if (addr == 0 || last == (is_64(b) ? UINT64_MAX : UINT32_MAX))
+	if (addr == 0 || last == (is_64(b) ? UINT64_MAX : UINT32_MAX) ||
+	    !path_forwards(f, is_io(b), addr, last))
 		return UINT64_MAX;
 	return addr;
 }
@@ -240,8 +297,8 @@ retry_unplaced(struct pci_root *r)
 	}
 }
 
-void
-pci_func_sync(struct pci_func *f)
+static void
+sync_one(struct pci_func *f)
 {
 	struct pci_root *r = f->bus->root;
 	unsigned cmd = pci_func_get(f, PCI_COMMAND, 2);
@@ -251,7 +308,7 @@ pci_func_sync(struct pci_func *f)
 		freed |= slot_sync(f, i);
 	if (freed && r->unplaced > 0)
 		retry_unplaced(r);
-	atomic_store_explicit(&f->bus_master, (cmd & PCI_CMD_MASTER) != 0, memory_order_release);
+	atomic_store_explicit(&f->bus_master, path_masters(f), memory_order_release);
 	pthread_mutex_lock(&r->intx_lock);
 	f->intx_off = (cmd & PCI_CMD_INTX_OFF) != 0;
 	pci_intx_update(f);
@@ -260,6 +317,32 @@ pci_func_sync(struct pci_func *f)
 		pci_msix_sync(f->msix);
 	if (f->msi.cap != 0)
 		pci_msi_sync(f);
+}
+
+static bool
+is_behind(const struct pci_func *f, const struct pci_func *bridge)
+{
+	while (f != NULL && f != bridge)
+		f = f->bus != NULL ? f->bus->bridge : NULL;
+	return f != NULL;
+}
+
+/* What is behind a bridge follows it; devices there hear of it as of a change of their own command register.
+ */
+void
+pci_func_sync(struct pci_func *f)
+{
+	struct pci_func *next;
+
+	sync_one(f);
+	for (struct pci_func *g = f->secondary != NULL ? f->bus->root->funcs : NULL; g != NULL; g = next) {
+		next = g->next;
+		if (g == f || !is_behind(g, f))
+			continue;
+		sync_one(g);
+		if (g->ops != NULL && g->ops->cfg_written != NULL)
+			g->ops->cfg_written(g->dev, PCI_COMMAND, 2);
+	}
 }
 
 void
@@ -340,7 +423,8 @@ pci_func_cfg_write(struct pci_func *f, unsigned off, unsigned size, uint32_t val
 		*byte = (uint8_t)((*byte & ~w) | (val & w));
 		*byte &= (uint8_t) ~(val & f->w1c[off + i]);
 	}
-	if (off < PCI_BAR0 + 4 * PCI_BARS && off + size > PCI_COMMAND)
+	/* A bridge's windows end later than a function's BARs. */
+	if (off < (f->cfg.bridge ? BRIDGE_IO_UPPER + 4 : PCI_BAR0 + 4 * PCI_BARS) && off + size > PCI_COMMAND)
 		pci_func_sync(f);
 	if (f->msix != NULL && off >= CAP_AREA)
 		pci_msix_sync(f->msix);
@@ -372,13 +456,14 @@ declare_header(struct pci_func *f)
 	}
 	pci_func_put(f, PCI_HEADER_TYPE, 1, 1);
 	pci_func_set(f, PCI_PRIMARY_BUS, 4, 0, 0x00ffffff);
-	pci_func_set(f, 0x1c, 2, 0x0101, 0xf0f0);	  /* I/O base and limit, 32 bits */
-	pci_func_set_w1c(f, 0x1e, 2, STATUS_W1C);	  /* secondary status */
-	pci_func_set(f, 0x20, 4, 0, 0xfff0fff0);	  /* memory base and limit */
-	pci_func_set(f, 0x24, 4, 0x00010001, 0xfff0fff0); /* prefetchable, 64 bits */
-	pci_func_set(f, 0x28, 4, 0, 0xffffffff);
-	pci_func_set(f, 0x2c, 4, 0, 0xffffffff);
-	pci_func_set(f, 0x30, 4, 0, 0xffffffff);
+	/* Windows of I/O (32 bits), memory, prefetchable memory (64 bits); base above limit: closed. */
+	pci_func_set(f, BRIDGE_IO, 2, 0x01f1, 0xf0f0);
+	pci_func_set_w1c(f, 0x1e, 2, STATUS_W1C); /* secondary status */
+	pci_func_set(f, BRIDGE_MEM, 4, 0x0000fff0, 0xfff0fff0);
+	pci_func_set(f, BRIDGE_PREFETCH, 4, 0x0001fff1, 0xfff0fff0);
+	pci_func_set(f, BRIDGE_PREFETCH_UPPER, 4, 0, 0xffffffff);
+	pci_func_set(f, BRIDGE_PREFETCH_UPPER + 4, 4, 0, 0xffffffff);
+	pci_func_set(f, BRIDGE_IO_UPPER, 4, 0, 0xffffffff);
 	pci_func_set(f, 0x3e, 2, 0, 0x007f); /* bridge control */
 }
 
@@ -476,6 +561,8 @@ func_post_load(void *dev, struct err *err)
 	pthread_mutex_lock(&r->cfg_lock);
 	pci_func_sync(f);
 	refresh(f);
+	if (f->msi.cap != 0)
+		pci_msi_refresh(f);
 	if (f->ops != NULL && f->ops->cfg_written != NULL)
 		f->ops->cfg_written(f->dev, 0, PCI_CFG_BYTES);
 	pthread_mutex_unlock(&r->cfg_lock);

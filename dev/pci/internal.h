@@ -11,11 +11,20 @@
 #include "dev/pci/msi.h"
 #include "dev/pci/pci.h"
 
+/* Windows of a type 1 header: base, then limit. */
+enum {
+	BRIDGE_IO = 0x1c,
+	BRIDGE_MEM = 0x20,
+	BRIDGE_PREFETCH = 0x24,
+	BRIDGE_PREFETCH_UPPER = 0x28,
+	BRIDGE_IO_UPPER = 0x30
+};
 enum { PCI_BARS = 6, PCI_DEVFNS = 256, PCI_PIRQS = 8 };
 
 struct pci_bus {
 	struct pci_root *root;
 	struct pci_func *bridge; /* upstream; NULL: the root bus */
+	unsigned number;	 /* that firmware gives it */
 	struct pci_func *func[PCI_DEVFNS];
 };
 
@@ -77,6 +86,8 @@ void pci_func_sync(struct pci_func *f);
 /* Reads and writes inside one function, masks applied. Configuration lock held. */
 uint32_t pci_func_cfg_read(struct pci_func *f, unsigned off, unsigned size);
 void pci_func_cfg_write(struct pci_func *f, unsigned off, unsigned size, uint32_t val);
+/* The bus with this number as the bridges' registers have it, or NULL. Configuration lock held. */
+struct pci_bus *pci_find_bus(struct pci_root *r, unsigned number);
 /* The address that a BAR register holds, whether or not decoding is on. */
 uint64_t pci_bar_value(const struct pci_func *f, unsigned index);
 void pci_func_unmap(struct pci_func *f);

@@ -46,6 +46,8 @@ struct pci_model {
 	struct pci_func *(*create)(const struct pci_model_env *env, struct err *err);
 };
 
+extern const struct pci_model pci_bridge_model; /* bridge.c */
+
 /* dev/models.c */
 const struct pci_model *pci_model_find(const char *name);
 const struct pci_model *pci_model_get(unsigned n); /* NULL after the last */

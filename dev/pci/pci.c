@@ -51,10 +51,16 @@ find_bus(struct pci_bus *b, unsigned own, unsigned number)
 	return NULL;
 }
 
+struct pci_bus *
+pci_find_bus(struct pci_root *r, unsigned number)
+{
+	return find_bus(&r->bus, 0, number);
+}
+
 static struct pci_func *
 find_func(struct pci_root *r, unsigned bus, unsigned devfn)
 {
-	struct pci_bus *b = find_bus(&r->bus, 0, bus);
+	struct pci_bus *b = pci_find_bus(r, bus);
 
 	return b != NULL ? b->func[devfn & 0xff] : NULL;
 }
@@ -250,6 +256,12 @@ pci_func_secondary(struct pci_func *f)
 		}
 	}
 	return f->secondary;
+}
+
+void
+pci_bus_number(struct pci_bus *b, unsigned number)
+{
+	b->number = number;
 }
 
 int

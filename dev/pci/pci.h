@@ -102,8 +102,9 @@ struct pci_window {
 struct pci_windows {
 	struct pci_window io, mem32, mem64; /* a len of 0: none */
 };
-/* As firmware does at power-on: give every unset BAR on bus 0 an address, the largest first, and enable
- * decoding. Fails when a window is too small, naming the function. */
+/* As firmware does at power-on: number the buses, give every unset BAR an address, the largest first, and
+ * enable decoding; bridges get a window each of I/O and 32-bit memory for what is behind them. Fails when a
+ * window is too small, naming the function. */
 LH_MUST_CHECK int pci_assign(struct pci_root *r, const struct pci_windows *w, struct err *err);
 
 /* ---- functions ---- */
@@ -122,7 +123,7 @@ struct pci_func_cfg {
 	uint8_t revision;
 	uint32_t class_code; /* 0xCCSSPP */
 	uint8_t intr_pin;    /* 0 none, 1 INTA .. 4 INTD */
-	bool bridge;	     /* type 1 header */
+	bool bridge;	     /* type 1 header: PCI-to-PCI bridge, with windows that it forwards */
 };
 
 LH_MUST_CHECK struct pci_func *pci_func_create(const struct pci_func_cfg *cfg, const struct pci_func_ops *ops,
@@ -134,6 +135,8 @@ LH_MUST_CHECK int pci_bus_add(struct pci_bus *b, unsigned devfn, struct pci_func
 void pci_bus_remove(struct pci_func *f);
 /* The bus behind a bridge; made on first use, goes with the bridge. NULL: no memory. */
 LH_MUST_CHECK struct pci_bus *pci_func_secondary(struct pci_func *f);
+/* The number that pci_assign() gives it; 0: none, it stays unreachable until the guest gives one. */
+void pci_bus_number(struct pci_bus *b, unsigned number);
 
 enum pci_bar_kind { PCI_BAR_IO, PCI_BAR_MEM32, PCI_BAR_MEM64, PCI_BAR_MEM64_PREFETCH };
 

@@ -302,13 +302,6 @@ send_waiting(struct block *b)
 	}
 }
 
-void
-block_kick(struct block *b)
-{
-	if (b->uring != NULL)
-		block_uring_kick(b->uring);
-}
-
 unsigned
 block_in_flight(const struct block *b)
 {
@@ -340,9 +333,22 @@ reap(struct block *b)
 		any = finish_list(b, block_uring_reap(b->uring));
 	any |= finish_list(b, block_pool_reap(b->pool));
 	send_waiting(b);
-	block_kick(b);
+	if (b->uring != NULL)
+		block_uring_kick(b->uring);
 	if (any && b->batch_end != NULL)
 		b->batch_end(b->batch_ctx);
+}
+
+void
+block_kick(struct block *b)
+{
+	if (b->uring == NULL)
+		return;
+	block_uring_bell(b->uring, false);
+	block_uring_kick(b->uring);
+	reap(b);
+	block_uring_bell(b->uring, true);
+	reap(b); /* what came in between rang for nobody */
 }
 
 static void

@@ -62,7 +62,8 @@ LH_MUST_CHECK int block_start(struct block *b, struct err *err);
 /* Waits for what is in flight; its `done` calls come first. */
 void block_stop(struct block *b);
 
-/* Queue a request; block_kick() sends what is queued. */
+/* Queue a request; block_kick() sends what is queued, and calls `done` of what the host answers at once (a
+ * page cache does), as an event on the loop would. */
 void block_submit(struct block *b, struct block_req *r);
 void block_kick(struct block *b);
 unsigned block_in_flight(const struct block *b);

@@ -25,6 +25,8 @@ void block_uring_destroy(struct block_uring *u);
 /* false: the ring is full; reap first. */
 bool block_uring_submit(struct block_uring *u, struct block_req *r);
 void block_uring_kick(struct block_uring *u);
+/* Whether completions ring the bell. Off, whoever turned it off looks for them, also after turning it on. */
+void block_uring_bell(struct block_uring *u, bool on);
 struct block_req *block_uring_reap(struct block_uring *u); /* a list, or NULL */
 
 #endif

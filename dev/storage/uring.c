@@ -97,6 +97,13 @@ block_uring_kick(struct block_uring *u)
 	}
 }
 
+void
+block_uring_bell(struct block_uring *u, bool on)
+{
+	(void)io_uring_cq_eventfd_toggle(&u->ring,
+					 on); /* fails on kernels that ring always: one ring too many */
+}
+
 /* Whether the request is through; its error. */
 static bool
 is_through(struct block_req *r, int res)

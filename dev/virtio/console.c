@@ -249,11 +249,13 @@ port_rx(void *ctx, const uint8_t *buf, size_t len)
 	struct port *p = ctx;
 	struct vcon *vc = p->vc;
 	struct virtq *q;
+	unsigned taken = 0; /* buffers without room are bounded, too */
 	size_t done = 0;
 
 	virtio_lock(vc->v);
 	q = virtio_queue(vc->v, rx_queue(p->n));
-	while (done < len && virtio_live(vc->v) && (!multiport(vc) || vc->st.guest_open[p->n])) {
+	while (done < len && taken++ < 2 * QUEUE_SIZE && virtio_live(vc->v) &&
+	       (!multiport(vc) || vc->st.guest_open[p->n])) {
 		if (virtq_pop(q, &vc->chain)) {
 			size_t n = virtq_write(q, &vc->chain, 0, buf + done, len - done);
 
@@ -265,6 +267,8 @@ port_rx(void *ctx, const uint8_t *buf, size_t len)
 	}
 	virtio_signal(vc->v, q);
 	virtio_unlock(vc->v);
+	if (taken > 2 * QUEUE_SIZE)
+		console_rx_room(p->end); /* others first */
 	return done;
 }
 

@@ -181,7 +181,7 @@ packed_notifications(struct virtq *q, bool on)
 	}
 	if (!on)
 		return false;
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	gm_fence();
 	return packed_available(q);
 }
 

@@ -148,7 +148,7 @@ virtq_wants_interrupt(struct virtq *q)
 	if (!q->st.enabled || q->dead)
 		return false;
 	/* What was given back must be visible before the driver's wish is read. */
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	gm_fence();
 	return ops(q)->wants_interrupt(q);
 }
 

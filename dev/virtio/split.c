@@ -155,7 +155,7 @@ split_notifications(struct virtq *q, bool on)
 		virtq_break(q, "its device area went away");
 	if (!on || !ok)
 		return false;
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	gm_fence();
 	return waiting(q) > 0;
 }
 

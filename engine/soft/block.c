@@ -24,6 +24,7 @@
 #define HASH_BITS    17
 #define ARENA_BYTES  (192 * MIB) /* address space; touched as it is used */
 #define HITS_KEPT    16 /* writes into code after which a page without code stays marked: more is to come */
+#define COLD_INSNS   8	/* instructions of such a page that are interpreted after each of these writes */
 #define QUIET_WRITES 64 /* writes beside the code of a page until the page is given back to data */
 
 struct soft_code *
@@ -173,6 +174,8 @@ page_written(struct soft_code *c, struct soft_cpu *cpu, uint64_t n, uint64_t gpa
 		if (cpu != NULL)
 			cpu->ctr.smc++;
 		p->hits = MIN(p->hits + 1, HITS_KEPT);
+		p->near_writes = 0;
+		p->cold = p->hits == HITS_KEPT ? COLD_INSNS : 0;
 	} else if (++p->near_writes >= QUIET_WRITES) {
 		for (b = p->blocks; b != NULL; b = b->page_next)
 			drop_block(c, b);
@@ -204,13 +207,29 @@ soft_code_written(struct soft_vm *vm, struct soft_cpu *cpu, uint64_t gpa, uint64
 }
 
 bool
+soft_code_cold(struct soft_cpu *cpu, uint64_t gpa)
+{
+	struct soft_code *c = cpu->vm->code;
+	uint64_t n = page_number(c, gpa);
+	uint16_t cold;
+	if (!atomic_load_explicit(&c->marked[n], memory_order_relaxed))
+		return false;
+	cold = __atomic_load_n(&c->pages[n]->cold, __ATOMIC_RELAXED); /* a hint: races do no harm */
+	if (cold == 0)
+		return false;
+	__atomic_store_n(&c->pages[n]->cold, (uint16_t)(cold - 1), __ATOMIC_RELAXED);
+	return true;
+}
+
+bool
 soft_code_before_write(struct soft_cpu *cpu, uint64_t gpa, unsigned len)
 {
 	struct soft_code *c = cpu->vm->code;
 	uint64_t n = page_number(c, gpa), at;
 	const uint8_t *own;
 	bool ok;
-	if (atomic_load(&cpu->vm->ncpus) != 1 || (cpu->st.dr[7] & 0xff) || cpu->trace != NULL)
+	if (atomic_load(&cpu->vm->ncpus) != 1 || (cpu->st.dr[7] & 0xff) || cpu->trace != NULL ||
+	    cpu->verify != NULL)
 		return false; /* another one may decode the old bytes between this and the write */
 	own = soft_fetch_known(cpu, cpu->jit_pagebase, &at);
 	if (own == NULL || ((at ^ gpa) & PAGE_MASK4) == 0)

@@ -16,6 +16,7 @@ struct code_page {
 	uint32_t seq;	      /* counts writes: a decoder compares it */
 	uint16_t near_writes; /* that hit no block */
 	uint16_t hits;	      /* writes that did, up to HITS_KEPT */
+	uint16_t cold;	      /* instructions that are not worth a translation: they may soon be others */
 };
 
 struct soft_code {
@@ -46,6 +47,8 @@ uint64_t soft_code_open(struct soft_cpu *cpu, uint64_t gpa, uint32_t *seq);
 void *soft_code_alloc(struct soft_code *c, size_t bytes);
 /* The arena is full: leave, so that the run loop flushes. The lock is not held, cpu->rip is set. */
 void soft_code_want_flush(struct soft_cpu *cpu) __attribute__((noreturn));
+/* Is the code at gpa written so often that its next instruction had better be interpreted? */
+bool soft_code_cold(struct soft_cpu *cpu, uint64_t gpa);
 /* A write of [gpa, gpa + len), within a page of code, is about to be made by the only vCPU: what was decoded
  * from there is dropped. False: not so simple. */
 bool soft_code_before_write(struct soft_cpu *cpu, uint64_t gpa, unsigned len);

@@ -237,7 +237,8 @@ struct soft_cpu {
 	uint64_t jit_la, jit_tmp, jit_tsc;   /* guest TSC = host TSC + jit_tsc */
 	uintptr_t jit_addend;
 	struct jit_exit *jit_exit;
-	uint32_t jit_br; /* BR_*: the last indirect branch */
+	uint32_t jit_variant; /* under soft.verify: how the next unit is entered */
+	uint32_t jit_br;      /* BR_*: the last indirect branch */
 	uint64_t jit_jc_mask;
 	uint64_t jit_r11;	 /* while C code runs */
 	uint64_t jit_addends[4]; /* of groups but the first, which has R11 (jit_group.c) */
@@ -280,6 +281,7 @@ struct soft_cpu {
 	unsigned pauses;
 	uint64_t pmu_icount, pmu_branches; /* when the counters were brought up to date (pmu.c) */
 	struct soft_trace *trace;	   /* NULL: none (trace.c) */
+	struct verify *verify;		   /* NULL: not asked for (jit_verify.c) */
 	uint8_t pmu_on, pmi;		   /* a counter is enabled; one that interrupts has overflowed */
 	_Atomic bool pmu_ticks;		   /* one is enabled that interrupts */
 	struct vm_timer pmu_timer;
@@ -295,7 +297,7 @@ struct soft_cpu {
 	struct {
 		uint64_t blocks_decoded, insns_decoded, tlb_miss, tlb_flush, tlb_flush_part, io, mmio, msr,
 		    hlt, exceptions, interrupts, smc, stub_calls, block_lookup, jit_units, jit_insns,
-		    jit_lookup, jit_chain, jit_step, jit_interp_made, jit_interp, jit_slow;
+		    jit_lookup, jit_chain, jit_step, jit_verified, jit_interp_made, jit_interp, jit_slow;
 	} ctr;
 	struct soft_tlb tlb[MMU_COUNT];
 	/* Entries of pages that are not global, filled since they were emptied: TLB_LIST + 1, any may be in
@@ -695,7 +697,7 @@ struct soft_vm {
 	struct soft_cpu **cpus;
 	unsigned maxcpus;
 	_Atomic unsigned ncpus;
-	bool strict_msr, pmu, vmware_backdoors;
+	bool strict_msr, pmu, vmware_backdoors, verify;
 	struct engine_trace trace;
 	bool tsc_is_host;
 };

@@ -42,6 +42,7 @@ enum {
 	/* variants of a unit, by how it is entered */
 	JMODE_EFLAGS = 1 << 16, /* the guest's flags are in EFLAGS, else in AX */
 	JMODE_SPLIT = 1 << 17,	/* every access checked by itself */
+	JMODE_VERIFY = 1 << 18, /* leads nowhere by itself, leaves nothing to the interpreter */
 	JMODE_VARIANT = JMODE_EFLAGS | JMODE_SPLIT,
 };
 
@@ -105,6 +106,14 @@ bool soft_jit_run(struct soft_cpu *cpu);
 bool soft_jit_one(struct soft_cpu *cpu);
 /* Vector state to cpu->st, for whoever is about to use it or to use the host's vector registers. */
 void soft_vec_sync(struct soft_cpu *cpu);
+/* ---- jit_verify.c: soft.verify ---- */
+LH_MUST_CHECK int soft_verify_create(struct soft_cpu *cpu, struct err *err);
+void soft_verify_destroy(struct soft_cpu *cpu);
+/* Entry n of tlb is about to allow writes to the page at hva. */
+void soft_verify_page(struct soft_cpu *cpu, struct soft_tlb *tlb, unsigned n, uint8_t *hva);
+/* `run` runs u, which is at cpu->rip, and sets cpu->rip; the interpreter repeats it. */
+void soft_verify_unit(struct soft_cpu *cpu, const struct jit_unit *u,
+		      void (*run)(struct soft_cpu *cpu, const struct jit_unit *u));
 /* Called by generated code. */
 bool soft_jit_interp(struct soft_cpu *cpu, const struct soft_insn *i);
 bool soft_jit_slow(struct soft_cpu *cpu, uint64_t la, uint32_t what);

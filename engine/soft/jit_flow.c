@@ -125,7 +125,8 @@ emit_push_return(struct jx *x)
 	load_linear(x, H_RCX, (int32_t)(x->off + x->z->length));
 	em_op_at(e, x->is64, 0x89, H_RCX, &at);
 	move_sp(x, -(int)word(x));
-	em_push(e, H_RCX);
+	if (!(x->mode & JMODE_VERIFY))
+		em_push(e, H_RCX);
 }
 
 /* Where the callee's RET arrives, with the true target in R10 and the flags in AX. */
@@ -146,14 +147,19 @@ emit_landing(struct jx *x)
 	jit_group_none(x);
 }
 
-static void
+static enum jit_flow
 emit_call_rel(struct jx *x)
 {
 	int32_t target = branch_target(x);
 	emit_push_return(x);
+	if (x->mode & JMODE_VERIFY) {
+		jit_emit_goto(x, target);
+		return FLOW_END;
+	}
 	align_rel32(x, 1);
 	jit_ool(x, in_page(target) ? OOL_EXIT : OOL_FAR, em_jmp(&x->e, 0xe8, x->e.p))->target = target;
 	emit_landing(x);
+	return FLOW_NEXT;
 }
 
 /* The operand of an indirect branch to R10. False: not done here. */
@@ -211,6 +217,11 @@ emit_call_indirect(struct jx *x)
 	em_gs_store(&x->e, H_R10, CPU_OFF(jit_tmp));
 	emit_push_return(x);
 	em_gs_imm32(&x->e, CPU_OFF(jit_br), x->off | BR_CALL);
+	if (x->mode & JMODE_VERIFY) {
+		em_gs_load(&x->e, H_R10, CPU_OFF(jit_tmp));
+		em_jmp(&x->e, 0xe9, x->j->c.lookup);
+		return true;
+	}
 	jit_ool(x, OOL_INDIRECT, em_jmp(&x->e, 0xe8, x->e.p));
 	emit_landing(x);
 	return true;
@@ -226,7 +237,10 @@ emit_ret(struct jx *x)
 	em_op_at(&x->e, x->is64, 0x8b, H_R10, &at);
 	move_sp(x, (int)(word(x) + pop));
 	em_gs_imm32(&x->e, CPU_OFF(jit_br), x->off | BR_RET);
-	em_8(&x->e, 0xc3);
+	if (x->mode & JMODE_VERIFY)
+		em_jmp(&x->e, 0xe9, x->j->c.lookup);
+	else
+		em_8(&x->e, 0xc3);
 }
 
 /* Leave this instruction to the interpreter, alone. */
@@ -262,10 +276,10 @@ jit_flow_insn(struct jx *x)
 		return FLOW_END;
 	case ZYDIS_MNEMONIC_CALL:
 		if (imm)
-			emit_call_rel(x);
-		else if (!emit_call_indirect(x))
+			return emit_call_rel(x);
+		if (!emit_call_indirect(x))
 			goto step;
-		return FLOW_NEXT;
+		return x->mode & JMODE_VERIFY ? FLOW_END : FLOW_NEXT;
 	case ZYDIS_MNEMONIC_LOOP:
 	case ZYDIS_MNEMONIC_JRCXZ:
 	case ZYDIS_MNEMONIC_JECXZ:
@@ -396,7 +410,7 @@ emit_rdtsc(struct jx *x)
 {
 	struct emit *e = &x->e;
 	unsigned rax = jit_host[X86_RAX];
-	if (!(x->mode & JMODE_TSC))
+	if (!(x->mode & JMODE_TSC) || (x->mode & JMODE_VERIFY))
 		return false;
 	jit_fl_host(x);
 	x->fl_ax = false;

@@ -204,8 +204,8 @@ find_unit(struct soft_cpu *cpu, uint32_t mode)
 	struct jit_jc *s = jc_slot(cpu, cpu->rip);
 	struct jit *j = cpu->vm->code->jit;
 	uint64_t la = cpu->rip, gpa;
-	bool in_table =
-	    (mode & (JMODE_ONE | JMODE_VARIANT)) == 0; /* what lookups from translated code want */
+	bool in_table = (mode & (JMODE_ONE | JMODE_VERIFY | JMODE_VARIANT)) ==
+			0; /* what lookups from translated code want */
 	cpu->jit_pagebase = la & PAGE_MASK4;
 	if (in_table && s->rip == la && s->unit->valid)
 		return s->unit;
@@ -215,6 +215,8 @@ find_unit(struct soft_cpu *cpu, uint32_t mode)
 	if (hva == NULL)
 		return NULL;
 	struct jit_unit *u = soft_jit_find(j, gpa, mode);
+	if (u == NULL && !(mode & JMODE_ONE) && soft_code_cold(cpu, gpa))
+		return NULL;
 	if (u == NULL)
 		u = soft_jit_translate(cpu, gpa, hva, mode);
 	if (u == NULL)
@@ -258,6 +260,46 @@ enter(struct soft_cpu *cpu, const struct jit_unit *u)
 	return fn(cpu, u->entry);
 }
 
+/* One unit, which leaves where it ends; cpu->rip is set. */
+static void
+run_unit(struct soft_cpu *cpu, const struct jit_unit *u)
+{
+	cpu->jit_variant = 0;
+	switch (enter(cpu, u)) {
+	case JX_LOOKUP:
+		undo_branch(cpu);
+		break;
+	case JX_CHAIN:
+		cpu->jit_variant = cpu->jit_exit->mode & JMODE_VARIANT;
+		cpu->rip = cpu->jit_pagebase + (uint64_t)cpu->jit_exit->target;
+		break;
+	default:
+		break;
+	}
+}
+
+/* soft_jit_run() under soft.verify: a unit and its repetition, or one instruction where there is none. */
+static void
+run_verified(struct soft_cpu *cpu, uint32_t mode)
+{
+	uint64_t begin = cpu->rip;
+	prepare(cpu, mode);
+	if (atomic_load(&cpu->attn) != 0) {
+		atomic_store(&cpu->go, 0);
+		return;
+	}
+	struct jit_unit *u = find_unit(cpu, mode | cpu->jit_variant);
+	cpu->jit_variant = 0;
+	if (u != NULL)
+		soft_verify_unit(cpu, u, run_unit);
+	if (u != NULL && cpu->rip != begin)
+		return;
+	cpu->ctr.jit_step++;
+	soft_attn_set(cpu, ATTN_STEP);
+	soft_run_single(cpu);
+	atomic_fetch_and(&cpu->attn, ~(uint32_t)ATTN_STEP);
+}
+
 bool
 soft_jit_run(struct soft_cpu *cpu)
 {
@@ -265,6 +307,10 @@ soft_jit_run(struct soft_cpu *cpu)
 	struct jit_exit *exit = NULL;
 	if (mode == 0)
 		return false;
+	if (UNLIKELY(cpu->verify != NULL)) {
+		run_verified(cpu, mode | JMODE_VERIFY);
+		return true;
+	}
 	prepare(cpu, mode);
 	for (;;) {
 		if (atomic_load(&cpu->attn) != 0) {

@@ -68,6 +68,10 @@ one_insn(struct jx *x)
 	if (jit_stack_insn(x) == FLOW_NEXT || does_nothing(x) || jit_generic(x))
 		return true;
 	jit_undo(x, &before);
+	if (x->mode & JMODE_VERIFY) {
+		jit_emit_step(x);
+		return false;
+	}
 	bool end = soft_decode_insn(x->cpu, x->mode & 0xff, x->bytes, MIN(15u, 0x1000 - x->off), x->off,
 				    &probe) == DECODE_END;
 	jit_emit_interp(x, end);

@@ -10,6 +10,7 @@
 #include "engine/pieces.h"
 #include "engine/soft/code.h"
 #include "engine/soft/cpu.h"
+#include "engine/soft/jit.h"
 #include "engine/soft/walk.h"
 
 #define TLB_LARGE  1ull /* in soft_tlb.gpa[]: part of a page above 4 KiB */
@@ -296,6 +297,8 @@ resolve_or(struct soft_cpu *cpu, uint64_t la, unsigned idx, int acc, uint32_t *f
 	    (w.levels == 0 || acc == ACC_WRITE ||
 	     ((w.last & PTE_D) && soft_walk_check(cpu, &w, idx, ACC_WRITE) == 0)))
 		e->nw = ntag;
+	if (UNLIKELY(cpu->verify != NULL) && e->nw == ntag)
+		soft_verify_page(cpu, &cpu->tlb[idx], n, t.hva - (la & 0xfff));
 	if (acc == ACC_WRITE && old_r != ntag && w.levels != 0 &&
 	    soft_walk_check(cpu, &w, idx, ACC_READ) != 0)
 		e->nr = TLB_NOTAG(n);

@@ -522,6 +522,7 @@ soft_vm_create(const struct engine_vm_cfg *cfg, struct err *err)
 	vm->mem = cfg->mem;
 	vm->clock = cfg->clock;
 	vm->maxcpus = cfg->maxcpus;
+	vm->verify = cfg->soft_verify;
 	vm->strict_msr = cfg->strict_msr;
 	vm->pmu = cfg->pmu;
 	vm->trace = cfg->trace;
@@ -612,7 +613,10 @@ soft_vcpu_create(struct engine_vm *evm, unsigned id, const struct x86_cpuid *cpu
 	put_le32(cpu->fximage + 24, 0x1f80);
 	derive_allowed(cpu);
 	soft_pmu_init(cpu);
-	if (soft_jit_vcpu_init(cpu, err) != 0) {
+	if (vm->verify && id != 0)
+		err_set(err, EINVAL, "soft.verify: for one virtual CPU only");
+	if (err->code != 0 || soft_jit_vcpu_init(cpu, err) != 0 ||
+	    (vm->verify && cpu->jit_on && soft_verify_create(cpu, err) != 0)) {
 		soft_jit_vcpu_fini(cpu);
 		free(cpu->cpuid);
 		free(cpu);
@@ -647,6 +651,7 @@ soft_vcpu_destroy(struct engine_vcpu *v)
 	cpu->vm->cpus[cpu->id] = NULL;
 	for (unsigned n = 0; n < ARRAY_LEN(cpu->single); n++)
 		free(cpu->single[n]);
+	soft_verify_destroy(cpu);
 	soft_jit_vcpu_fini(cpu);
 	free(cpu->cpuid);
 	free(cpu);
@@ -789,6 +794,7 @@ soft_stats(struct engine_vcpu *v, void (*fn)(void *arg, const char *name, uint64
 	    {"exits chained", cpu->ctr.jit_chain},
 	    {"calls of the interpreter", cpu->ctr.jit_interp},
 	    {"single steps from units", cpu->ctr.jit_step},
+	    {"units verified", cpu->ctr.jit_verified},
 	    {"slow accesses from units", cpu->ctr.jit_slow},
 	    {"writes to code", cpu->ctr.smc},
 	    {"stub calls", cpu->ctr.stub_calls},

@@ -5,6 +5,7 @@ import hashlib
 import http.server
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -31,6 +32,7 @@ def modules(kernel):
 class Lab:
     def __init__(self, t, tmp):
         self.t, self.tmp = t, tmp
+        self.ctl = os.path.join(os.path.dirname(vmm.LHYVE), "lhyvectl")
         self.kernel = vmm.Kernel("cloud-amd64")
         guest = os.path.join(tmp, "virtio_guest")
         with open(os.path.join(vmm.HERE, "virtio-guest"), encoding="utf-8") as f, \
@@ -47,9 +49,14 @@ class Lab:
             f.truncate(mib * MIB)
         return self.path(name)
 
-    def command(self, work, options, cpus=1):
-        return vmm.command("lhyve", self.kernel, f"lhyve.run=virtio;virtio_guest,{work};poweroff", cpus=cpus,
-                           memory="256M", options=["-o", "control.socket=none", *options])  # VMs of one name
+    def command(self, work, options, cpus=1, name="vm"):
+        argv = vmm.command("lhyve", self.kernel, f"lhyve.run=virtio;virtio_guest,{work};poweroff", cpus=cpus,
+                           memory="256M", options=options)
+        return argv[:-1] + [self.name(name)]
+
+    @staticmethod
+    def name(name):
+        return f"virtio-{os.getpid()}-{name}"
 
     def spawn(self, argv):
         p = pexpect.spawn(argv[0], argv[1:], timeout=GUARD, encoding="utf-8", codec_errors="replace", echo=False)
@@ -111,7 +118,7 @@ def shrunk_disk(p, image):
 
 
 def busy(lab, image):
-    r = subprocess.run(lab.command("disk", ["-s", f"3,virtio-blk,{image}"]), capture_output=True, text=True,
+    r = subprocess.run(lab.command("disk", ["-s", f"3,virtio-blk,{image}"], name="busy"), capture_output=True, text=True,
                        stdin=subprocess.DEVNULL, timeout=GUARD)
     assert r.returncode == 4 and f"{image} is in use by another process" in r.stderr, r.stderr
 
@@ -168,6 +175,18 @@ def network(p, ports, mtu):
     assert m[2] == md5(data), "the guest got something else"
 
 
+def cable(lab, p, name):
+    """Out and in, by the control socket; the guest sees it, and traffic goes on."""
+    answer(p, "cable: ready")
+    for on in (0, 1):
+        r = subprocess.run([lab.ctl, "config", name, f"pci.0.8.0.link={'true' if on else 'false'}"], capture_output=True,
+                           text=True, timeout=GUARD)
+        assert r.returncode == 0, r.stderr
+        answer(p, f"cable: carrier {on}")
+    m = answer(p, r"cable: (\d) packets received")
+    assert m[1] == "3", m[0]
+
+
 def port(p, path):
     answer(p, "port: org.lhyve.test")
     with socket.socket(socket.AF_UNIX) as s:
@@ -218,10 +237,11 @@ def everything(lab, name, cpus, extra, split):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     ports = [free_port(), free_port()]
     forward = ";".join(f"tcp:127.0.0.1:{p}-:{g}" for p, g in zip(ports, (7, 8)))
-    work = f"disk,readonly_disk,full_disk,shrunk_disk,random,network:{server.server_port},port,rebind"
+    work = f"disk,readonly_disk,full_disk,shrunk_disk,random,network:{server.server_port},cable,port,rebind"
     options = ["-s", f"3,virtio-blk,{image},ser=SERIAL-0,queues={queues}{suffix}",
                "-s", f"4,virtio-blk,{ro},ro{suffix}", "-s", f"5,virtio-blk,{lab.path('small')}/full.raw{suffix}",
-               "-s", f"6,virtio-blk,{shrink},aio=threads{suffix}", "-s", "7,virtio-rnd",
+               "-s", f"6,virtio-blk,{shrink},aio=threads{suffix}", "-s", "10,pci-bridge,bus=1",
+               "-s", "1:3:0,virtio-rnd",
                "-s", f"8,virtio-net,user,hostfwd={forward},queues={queues}{suffix}",
                "-s", f"9,virtio-console,org.lhyve.test={sock}", *extra]
     argv = in_small_tmpfs(lab, lab.command(work, options, cpus), 6, 4)
@@ -233,7 +253,7 @@ def everything(lab, name, cpus, extra, split):
                             ("a read-only disk", readonly_disk, p),
                             ("a full host disk", full_disk, p, f"{lab.path('small')}/filler"),
                             ("a shrunk image", shrunk_disk, p, shrink), ("random numbers", random, p),
-                            ("a network", network, p, ports, 65520), ("a port", port, p, sock),
+                            ("a network", network, p, ports, 65520), ("the cable out and in", cable, lab, p, lab.name("vm")), ("a port", port, p, sock),
                             ("unbound and bound again", rebind, p, 7, image)):
         t.case(f"{name}: {case}", fn, *args)
         if not p.isalive():
@@ -244,19 +264,66 @@ def everything(lab, name, cpus, extra, split):
     os.rmdir(lab.path("small"))
 
 
-def pair(lab):
-    """Two VMs with a wire between them."""
+def qemu_on_wire(lab, work, own, other):
+    return vmm.command("qemu", lab.kernel, f"lhyve.run=virtio;virtio_guest,{work};poweroff", memory="256M") + [
+        "-netdev", f"dgram,id=n,local.type=unix,local.path={own},remote.type=unix,remote.path={other}",
+        "-device", "virtio-net-pci,netdev=n,mac=52:54:00:00:00:02,disable-legacy=on"]
+
+
+def pair(lab, other_vmm):
+    """Two VMs with a wire between them; the second may be QEMU, for which the first's frames are as good."""
+    if other_vmm == "qemu" and not shutil.which("qemu-system-x86_64"):
+        raise tap.Skip("qemu-system-x86_64 is not installed")
     a, b = lab.path("wire.a"), lab.path("wire.b")
-    vms = [lab.spawn(lab.command(f"ping_peer:{n}:{m}", ["-s", f"3,virtio-net,unix,path={own},peer={other}",
-                                                        "-o", f"name=vm{n}"]))
-           for n, m, own, other in ((1, 2, a, b), (2, 1, b, a))]
+    first = lab.command("ping_peer:1:2", ["-s", f"3,virtio-net,unix,path={a},peer={b}"], name="vm1")
+    second = qemu_on_wire(lab, "ping_peer:2:1", b, a) if other_vmm == "qemu" else \
+        lab.command("ping_peer:2:1", ["-s", f"3,virtio-net,unix,path={b},peer={a}"], name="vm2")
+    vms = [lab.spawn(first), lab.spawn(second)]
     for p in vms:
         m = answer(p, r"ping: (\d) packets received")
         assert m[1] == "5", m[0]
-    for p in vms:
+    for p, which in zip(vms, ("lhyve", other_vmm)):
         p.send("\r")
-        assert ended(p) == vmm.EXIT["poweroff"]
-    assert not os.path.exists(a) and not os.path.exists(b), "a socket is left behind"
+        assert ended(p) == vmm.expected_exit(which, "poweroff")
+    assert not os.path.exists(a), "a socket is left behind"
+    if os.path.exists(b):
+        os.unlink(b)  # QEMU leaves its own
+
+
+# In the tap's network namespace: what comes on port 7 goes back on port 8; its sum is printed.
+ECHO = """
+import hashlib, socket
+def serve(port, data=None):
+    with socket.create_server(("10.8.0.1", port)) as s:
+        c, _ = s.accept()
+        with c:
+            if data is not None:
+                return c.sendall(data)
+            got = b""
+            while part := c.recv(65536):
+                got += part
+            return got
+got = serve(7)
+print(hashlib.md5(got).hexdigest())
+serve(8, got)
+"""
+
+
+def on_tap(lab):
+    """A tap interface in a network namespace of the VM's own: 8 MiB there and back, with TCP segmentation left undone."""
+    unshare = ["unshare", "-n" if os.geteuid() == 0 else "-rn"]
+    if not (shutil.which("ip") and shutil.which("nsenter") and os.path.exists("/dev/net/tun")) or \
+            subprocess.run([*unshare, "true"], capture_output=True).returncode != 0:
+        raise tap.Skip("no ip(8), no /dev/net/tun, or no network namespaces here")
+    p = lab.spawn([*unshare, *lab.command("tap", ["-s", "3,virtio-net,tap0"])])
+    answer(p, "tap: ready")
+    enter = ["nsenter", "-t", str(p.pid), "-n"] + ([] if os.geteuid() == 0 else ["-U", "--preserve-credentials"])
+    for words in ("addr add 10.8.0.1/24 dev tap0", "link set tap0 up"):
+        subprocess.run([*enter, "ip", *words.split()], check=True, capture_output=True)
+    r = subprocess.run([*enter, sys.executable, "-c", ECHO], capture_output=True, text=True, timeout=GUARD, check=True)
+    m = answer(p, r"tap: sums (\w+) (\w+)")
+    assert m[1] == m[2] == r.stdout.strip(), f"{m[0].strip()}, the host got {r.stdout}"
+    assert ended(p) == vmm.EXIT["poweroff"]
 
 
 def main():
@@ -270,7 +337,9 @@ def main():
         with lab.kernel:
             everything(lab, "packed, MSI-X, 2 CPUs", 2, [], False)
             everything(lab, "split, lines", 1, ["-W"], True)
-            t.case("two VMs on a wire", pair, lab)
+            t.case("two VMs on a wire", pair, lab, "lhyve")
+            t.case("a wire to QEMU", pair, lab, "qemu")
+            t.case("a tap interface", on_tap, lab)
     t.done()
 
 

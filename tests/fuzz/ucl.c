@@ -83,7 +83,7 @@ configured(const void *data, size_t size, struct err *err)
 	struct config *c = config_create(err);
 
 	require(c != NULL && ftruncate(fd, 0) == 0 && pwrite(fd, data, size, 0) == (ssize_t)size);
-	if (config_read_file(c, path, err) == 0)
+	if (config_read_file(c, path, err) == 0 && config_resolve(c, err) == 0)
 		return c;
 	check_error(err);
 	config_destroy(c);

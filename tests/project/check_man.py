@@ -13,14 +13,16 @@ import tap  # noqa: E402
 
 def main():
     t = tap.Tap()
-    pages = sorted(glob.glob("doc/man/*.[0-9]"))
-    t.check("there are manual pages", pages)
+    build = os.environ.get("LHYVE_BUILD", "build")
+    pages = sorted(glob.glob("doc/man/*.[0-9]") + glob.glob(os.path.join(build, "*.[0-9]")))
+    t.check("there are manual pages, also of the build", {"lhyve.8", "lhyvectl.8", "lhyve_config.5"} <=
+            {os.path.basename(p) for p in pages}, pages)
     for page in pages:
         if not shutil.which("mandoc"):
             t.skip(page, "mandoc is not installed")
             continue
         r = subprocess.run(["mandoc", "-Tlint", page], capture_output=True, text=True)
-        t.check(page, r.returncode == 0 and not r.stdout, r.stdout + r.stderr)
+        t.check(os.path.basename(page), r.returncode == 0 and not r.stdout, r.stdout + r.stderr)
     t.done()
 
 

@@ -11,6 +11,7 @@
 #include <unistd.h>
 #include "base/util.h"
 #include "vmm/config.h"
+#include "vmm/control/running.h"
 #include "vmm/machine.h"
 #include "vmm/options.h"
 
@@ -242,6 +243,80 @@ test_topology(void **state)
 	}
 }
 
+/* What the schema says may change while the VM runs is what has an effect then. */
+static void
+test_running(void **state)
+{
+	unsigned count = 0;
+
+	(void)state;
+	for (unsigned i = 0; i < config_schema_count; i++) {
+		assert_int_equal(config_schema[i].running, running_known(config_schema[i].name));
+		count += config_schema[i].running;
+	}
+	assert_true(count > 0);
+}
+
+static void
+test_templates(void **state)
+{
+	static const char *const set[][2] = {
+	    {"boot.kernel", "/vms/%(name)/%(memory.size)/%%(name)"}, /* both come later */
+	    {"boot.initrd", "100%"},
+	    {"boot.cmdline", "%(lpc.com1.path) %(cpus) %(log.level) %("},
+	    {"lpc.com1.path", "/tmp/%(name)"},
+	    {"lpc.com2.path", "/tmp/%(name)"},
+	    {"name", "web1"},
+	    {"memory.size", "%(cpu.count)G"},
+	    {"cpus", "2"},
+	};
+	static const char *const want[][2] = {
+	    {"boot.kernel", "/vms/web1/2G/%(name)"}, {"boot.initrd", "100%"},
+	    {"boot.cmdline", "/tmp/web1 2 warn %("}, {"lpc.com2.path", "/later"},
+	    {"memory.size", "2147483648"},
+	};
+	struct config *c = fresh();
+	struct err err = {0};
+
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_LEN(set); i++)
+		assert_int_equal(config_set_template(c, "test", set[i][0], set[i][1], &err), 0);
+	assert_int_equal(config_set(c, "test", "lpc.com2.path", "/later", &err), 0);
+	assert_int_equal(config_resolve(c, &err), 0);
+	for (unsigned i = 0; i < ARRAY_LEN(want); i++)
+		assert_string_equal(config_get(c, want[i][0]), want[i][1]);
+	config_destroy(c);
+}
+
+/* A billion bytes, or a billion empty words, are refused soon. */
+static void
+test_template_bombs(void **state)
+{
+	char ten[256] = "", *p = ten;
+	struct err err = {0};
+
+	(void)state;
+	for (unsigned empty = 0; empty < 2; empty++) {
+		struct config *c = fresh();
+		int r;
+
+		assert_int_equal(
+		    config_set(c, "test", "boot.module.9.cmdline", empty ? "" : "0123456789", &err), 0);
+		for (unsigned i = 0; i < 9; i++) {
+			char name[32];
+
+			p = ten;
+			for (unsigned j = 0; j < 10; j++)
+				p += sprintf(p, "%%(boot.module.%u.cmdline)", i + 1);
+			snprintf(name, sizeof(name), "boot.module.%u.cmdline", i);
+			assert_int_equal(config_set_template(c, "test", name, ten, &err), 0);
+		}
+		r = config_resolve(c, &err);
+		assert_int_equal(r, -E2BIG);
+		config_destroy(c);
+	}
+}
+
 int
 main(void)
 {
@@ -250,6 +325,8 @@ main(void)
 	    cmocka_unit_test(test_alias_is_the_key), cmocka_unit_test(test_nearest),
 	    cmocka_unit_test(test_topology),	     cmocka_unit_test(test_sections),
 	    cmocka_unit_test(test_file_forms),	     cmocka_unit_test(test_dump_round_trip),
+	    cmocka_unit_test(test_running),	     cmocka_unit_test(test_templates),
+	    cmocka_unit_test(test_template_bombs),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -41,6 +41,7 @@ struct peer {
 	struct MHD_Connection *connection; /* NULL: this place is free */
 	int fd;
 	int64_t since_ms; /* it was made, or its last request ended */
+	uint64_t order;	  /* in which these came */
 	bool cut;
 };
 
@@ -62,6 +63,7 @@ struct control {
 	bool started;
 	int stop_fd;
 	struct peer peer[LIBRARY_CONNECTIONS];
+	uint64_t order;	  /* of the next event in a peer's life */
 	unsigned replies; /* on their way */
 };
 
@@ -92,7 +94,7 @@ cut_oldest(struct control *ctl)
 	for (unsigned i = 0; i < LIBRARY_CONNECTIONS; i++) {
 		struct peer *p = &ctl->peer[i];
 
-		if (p->connection != NULL && !p->cut && (oldest == NULL || p->since_ms < oldest->since_ms))
+		if (p->connection != NULL && !p->cut && (oldest == NULL || p->order < oldest->order))
 			oldest = p;
 	}
 	if (oldest != NULL)
@@ -118,7 +120,8 @@ peer_came(struct control *ctl, struct MHD_Connection *c, void **context)
 	for (unsigned i = 0; i < LIBRARY_CONNECTIONS; i++) {
 		if (ctl->peer[i].connection != NULL)
 			continue;
-		ctl->peer[i] = (struct peer){.connection = c, .fd = fd->connect_fd, .since_ms = now_ms()};
+		ctl->peer[i] = (struct peer){
+		    .connection = c, .fd = fd->connect_fd, .since_ms = now_ms(), .order = ctl->order++};
 		*context = &ctl->peer[i];
 		break;
 	}
@@ -277,8 +280,10 @@ on_completed(void *arg, struct MHD_Connection *c, void **context, enum MHD_Reque
 	struct peer *p = info != NULL ? info->socket_context : NULL;
 
 	(void)code;
-	if (p != NULL)
+	if (p != NULL) {
 		p->since_ms = now_ms();
+		p->order = ctl->order++;
+	}
 	if (in == NULL)
 		return;
 	*context = NULL;

@@ -180,12 +180,37 @@ console_json(const struct call *c, unsigned i)
 	return o;
 }
 
+struct devices {
+	const struct config *config;
+	json_t *array;
+};
+
+static int
+add_device(void *arg, const char *key, const char *device)
+{
+	const struct devices *d = arg;
+	char slot[64], name[80];
+	const char *called;
+	json_t *o;
+
+	/* "pci.0.3.0.device" */
+	snprintf(slot, sizeof(slot), "%.*s", (int)(strlen(key) - strlen(".device")), key);
+	snprintf(name, sizeof(name), "%s.name", slot);
+	called = config_get(d->config, name);
+	o = json_pack("{s:s, s:s}", "slot", slot, "device", device);
+	if (called != NULL)
+		json_object_set_new(o, "name", json_string(called));
+	json_array_append_new(d->array, o);
+	return 0;
+}
+
 static json_t *
 status_json(const struct call *c)
 {
 	const struct config *t = c->vm->config;
 	struct board_status s;
 	json_t *o, *consoles = json_array();
+	struct devices devices = {t, json_array()};
 
 	board_get_status(c->vm->board, &s);
 	for (unsigned i = 0; i < 4; i++) {
@@ -204,6 +229,8 @@ status_json(const struct call *c)
 		      (json_int_t)s.clock_ns, "tsc_khz", (json_int_t)s.tsc_khz, "socket", c->vm->socket,
 		      "version", lhyve_version);
 	json_object_set_new(o, "consoles", consoles);
+	config_each_of(t, "pci.*.*.*.device", add_device, &devices);
+	json_object_set_new(o, "devices", devices.array);
 	return o;
 }
 
@@ -416,7 +443,7 @@ put_key(struct call *c)
 	if (text != NULL) {
 		if (k == NULL)
 			unknown_key(c);
-		else if (running_set(c->vm->config, c->rest, text, &err) != 0)
+		else if (running_set(c->vm->config, c->vm->board, c->rest, text, &err) != 0)
 			answer_err(c, status_of(&err), &err);
 		else
 			answer_key(c, k);

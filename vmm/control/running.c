@@ -3,17 +3,37 @@
 #include "vmm/control/running.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include "base/log.h"
 #include "base/util.h"
+#include "board/board.h"
 #include "vmm/config.h"
 #include "vmm/logging.h"
 
+static void
+apply_log_level(const struct config *c, struct board *b, const char *name)
+{
+	(void)b, (void)name;
+	logging_set_level(c);
+}
+
+static void
+apply_link(const struct config *c, struct board *b, const char *name)
+{
+	const size_t slot = strlen(name) - strlen(".link");
+	char text[32];
+
+	snprintf(text, sizeof(text), "%.*s", (int)slot, name);
+	board_set_link(b, text, config_bool(c, name));
+}
+
 static const struct {
 	const char *name;
-	void (*apply)(const struct config *c);
+	void (*apply)(const struct config *c, struct board *b, const char *name);
 } running_keys[] = {
-    {"log.level", logging_set_level},
+    {"log.level", apply_log_level},
+    {"pci.*.*.*.link", apply_link},
 };
 
 bool
@@ -27,7 +47,7 @@ running_known(const char *name)
 }
 
 int
-running_set(struct config *c, const char *name, const char *value, struct err *err)
+running_set(struct config *c, struct board *b, const char *name, const char *value, struct err *err)
 {
 	const struct config_key *k = config_key_find(name);
 
@@ -39,7 +59,7 @@ running_set(struct config *c, const char *name, const char *value, struct err *e
 		return -err->code;
 	for (size_t i = 0; i < ARRAY_LEN(running_keys); i++) {
 		if (strcmp(running_keys[i].name, k->name) == 0)
-			running_keys[i].apply(c);
+			running_keys[i].apply(c, b, name);
 	}
 	return 0;
 }

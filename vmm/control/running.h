@@ -6,11 +6,13 @@
 #include <stdbool.h>
 #include "base/err.h"
 
+struct board;
 struct config;
 
 /* True when a change of this key has an effect while the VM runs: the same keys as the schema says. */
 bool running_known(const char *name);
 /* Set the key in the tree and make it so. `value` is not trusted. */
-LH_MUST_CHECK int running_set(struct config *c, const char *name, const char *value, struct err *err);
+LH_MUST_CHECK int running_set(struct config *c, struct board *b, const char *name, const char *value,
+			      struct err *err);
 
 #endif

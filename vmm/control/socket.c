@@ -18,7 +18,7 @@
 #include <unistd.h>
 #include "base/util.h"
 
-enum { BACKLOG = 64, RETRIES = 100 };
+enum { BACKLOG = 1024, RETRIES = 100 };
 
 static int
 address(const char *path, struct sockaddr_un *a, struct err *err)

@@ -206,7 +206,7 @@ print_list_row(const json_t *s)
 void
 print_status(const json_t *s)
 {
-	const json_t *consoles = json_object_get(s, "consoles");
+	const json_t *consoles = json_object_get(s, "consoles"), *devices = json_object_get(s, "devices");
 
 	printf("name     %s\nstate    %s\npid      %lld\nengine   %s\ncpus     %lld\nmemory   %lld MiB\n",
 	       string_at(s, "name"), string_at(s, "state"), number_at(s, "pid"), string_at(s, "engine"),
@@ -220,6 +220,12 @@ print_status(const json_t *s)
 		if (number_at(c, "tcp_port") != 0)
 			printf(" (port %lld)", number_at(c, "tcp_port"));
 		printf("\n");
+	}
+	for (size_t i = 0; i < json_array_size(devices); i++) {
+		const json_t *d = json_array_get(devices, i);
+
+		printf("%-12s %-14s %s\n", string_at(d, "slot"), string_at(d, "device"),
+		       string_at(d, "name"));
 	}
 }
 

@@ -23,7 +23,7 @@ enum { END_MS = 10000, ASK_S = 5 };
 static void
 print_json(const json_t *o)
 {
-	json_dumpf(o, stdout, JSON_INDENT(2));
+	json_dumpf(o, stdout, JSON_INDENT(2) | JSON_ENCODE_ANY);
 	printf("\n");
 }
 
