@@ -72,18 +72,10 @@ struct engine_trace {
 	uint64_t start, count; /* instructions left out first; at most so many then, 0: all */
 };
 
-/* Where the interrupt controllers are. */
-enum engine_apic {
-	ENGINE_APIC_USER,   /* all in lhyve: the board's */
-	ENGINE_APIC_SPLIT,  /* local APICs in the engine; I/O APIC, PICs and PIT are the board's */
-	ENGINE_APIC_KERNEL, /* I/O APIC and PICs in the engine as well */
-};
-
 struct engine_vm_cfg {
 	struct gpmap *mem;
 	struct vm_clock *clock;
 	unsigned maxcpus;
-	enum engine_apic apic;
 	bool dirty_ring; /* the dirty log by rings, where the engine has them, else by bitmaps */
 	bool strict_msr; /* unknown MSR: #GP; else reads 0, writes dropped */
 	bool pmu;	 /* performance counters count */

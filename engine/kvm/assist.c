@@ -34,7 +34,6 @@ kvm_assist_init(struct kvm_cpu *c, struct err *err)
 		return 0;
 	cfg.soft_code_cache = 0;
 	cfg.trace.path = NULL;
-	cfg.apic = ENGINE_APIC_USER;
 	c->assist.state = aligned_alloc(64, align_up(sizeof(*c->assist.state), 64));
 	if (c->assist.state == NULL)
 		return err_set(err, ENOMEM, "no memory");

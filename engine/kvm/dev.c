@@ -129,15 +129,9 @@ read_caps(struct kvm_dev *d, struct err *err)
 	d->enforce_pv = check(d, KVM_CAP_ENFORCE_PV_FEATURE_CPUID) > 0;
 	d->pmu = (check(d, KVM_CAP_PMU_CAPABILITY) & KVM_PMU_CAP_DISABLE) != 0;
 	d->tsc_offset = check(d, KVM_CAP_VCPU_ATTRIBUTES) > 0;
-	d->sync_regs = (unsigned)MAX(check(d, KVM_CAP_SYNC_REGS), 0);
 	d->quirks = (unsigned)MAX(check(d, KVM_CAP_DISABLE_QUIRKS2), 0);
 	d->dirty_ring =
 	    (unsigned)MAX(check(d, KVM_CAP_DIRTY_LOG_RING_ACQ_REL), 0) / sizeof(struct kvm_dirty_gfn);
-	d->x2apic_api = (unsigned)MAX(check(d, KVM_CAP_X2APIC_API), 0);
-	d->split = check(d, KVM_CAP_SPLIT_IRQCHIP) > 0 && check(d, KVM_CAP_SIGNAL_MSI) > 0;
-	d->signal_msi = check(d, KVM_CAP_SIGNAL_MSI) > 0;
-	d->pit2 = check(d, KVM_CAP_PIT2) > 0 && check(d, KVM_CAP_IRQCHIP) > 0;
-	d->manual_dirty = check(d, KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2) > 0;
 	return 0;
 }
 

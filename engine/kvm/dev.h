@@ -12,13 +12,9 @@ struct kvm_dev {
 	int fd;
 	size_t run_bytes; /* of a vCPU's shared page */
 	unsigned slots;	  /* memory slots of a VM */
-	bool sregs2, xcrs, payload, emulation_exit, enforce_pv, pmu, tsc_offset, pit2;
-	unsigned xsave_bytes; /* KVM_GET_XSAVE2's; 0: KVM_GET_XSAVE, 4096 */
-	unsigned sync_regs;   /* KVM_SYNC_X86_*: state that the shared page can carry */
-	unsigned quirks;      /* that can be switched off */
-	unsigned dirty_ring;  /* most entries of a ring; 0: no rings */
-	unsigned x2apic_api;
-	bool split, manual_dirty, signal_msi;
+	bool sregs2, xcrs, payload, emulation_exit, enforce_pv, pmu, tsc_offset;
+	unsigned quirks;     /* that can be switched off */
+	unsigned dirty_ring; /* most entries of a ring; 0: no rings */
 };
 
 /* 0, or -errno: the message says what is missing and who can help. */

@@ -25,14 +25,12 @@ struct kvm_vm {
 	struct kvm_cpu **cpus; /* cfg.maxcpus */
 	int *parked;	       /* descriptors of vCPUs that are gone, plus 1; 0: none */
 	unsigned slots;	       /* memory slots in use: one a range of the map, in its order */
-	unsigned slots_used_max;
 	bool no_hardware;      /* KVM emulates in part what is not 64-bit ring 3 (helped.c) */
 	bool logging;	       /* the slots log writes */
 	unsigned ring_entries; /* of each vCPU's dirty ring; 0: bitmaps */
 	uint64_t *dirty;       /* a bit a page of the map (gm_range.first_page); while logging. Atomic. */
 	_Atomic bool unseen;   /* any page may be dirty */
 	unsigned xsave_bytes;
-	uint64_t xfeatures; /* components that KVM has */
 	/* Rows of the canonical MSRs that KVM holds (msr.c). Found out with the first vCPU. */
 	bool msrs_known, msr_held[KVM_MSR_ROWS];
 
@@ -57,7 +55,7 @@ struct kvm_cpu {
 	_Atomic int tid; /* of the thread in KVM_RUN, or 0 */
 	int signal_tid;	 /* whose signal mask has been prepared */
 	enum kvm_open open;
-	unsigned io_done; /* string I/O: items of this exit that are through */
+	unsigned io_done; /* items of string I/O, or bytes of memory, of this exit that are through */
 	bool ready;	  /* an external interrupt can be injected */
 	bool want_window, halted;
 	uint64_t cr8;  /* as last told to, or by, the caller */

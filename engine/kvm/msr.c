@@ -317,10 +317,7 @@ kvm_msr_board(uint32_t msr)
  * What KVM must hand up though it knows it. x2APIC registers cannot be filtered, and need not be: without an
  * APIC in the kernel KVM knows none of them.
  */
-static const struct {
-	uint32_t msr;
-	bool apic; /* only while the APICs are the board's */
-} filtered[] = {{MSR_HWCR, false}, {MSR_APIC_BASE, true}, {MSR_TSC_DEADLINE, true}};
+static const uint32_t filtered[] = {MSR_HWCR, MSR_APIC_BASE, MSR_TSC_DEADLINE};
 
 int
 kvm_msr_filter(struct kvm_vm *vm, struct err *err)
@@ -330,15 +327,12 @@ kvm_msr_filter(struct kvm_vm *vm, struct err *err)
 	const unsigned reasons =
 	    KVM_MSR_EXIT_REASON_INVAL | KVM_MSR_EXIT_REASON_UNKNOWN | KVM_MSR_EXIT_REASON_FILTER;
 	int r = kvm_enable_cap(vm->fd, KVM_CAP_X86_USER_SPACE_MSR, reasons);
-	unsigned used = 0;
 
 	for (size_t n = 0; n < ARRAY_LEN(filtered); n++) {
-		if (filtered[n].apic && vm->cfg.apic != ENGINE_APIC_USER)
-			continue;
-		f.ranges[used++] =
+		f.ranges[n] =
 		    (struct kvm_msr_filter_range){.flags = KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE,
 						  .nmsrs = 1,
-						  .base = filtered[n].msr,
+						  .base = filtered[n],
 						  .bitmap = none};
 	}
 	if (r == 0)

@@ -18,6 +18,7 @@
 #include <unistd.h>
 #include "base/log.h"
 #include "base/util.h"
+#include "engine/pieces.h"
 #include "mem/gpmap.h"
 
 enum { MSR_APIC_BASE = 0x1b };
@@ -149,18 +150,20 @@ give_io(struct kvm_cpu *c, struct vm_exit *x)
 	c->ctr.io++;
 }
 
+/* The next piece of a memory access: KVM cuts only at pages and at 8 bytes. */
 static void
 give_mmio(struct kvm_cpu *c, struct vm_exit *x)
 {
 	const struct kvm_run *k = c->run;
+	unsigned at = c->io_done;
 
 	x->kind = VM_EXIT_MMIO;
-	x->u.mmio.gpa = k->mmio.phys_addr;
-	x->u.mmio.size = (uint8_t)MIN(k->mmio.len, 8u);
+	x->u.mmio.gpa = k->mmio.phys_addr + at;
+	x->u.mmio.size = (uint8_t)engine_io_piece(x->u.mmio.gpa, MIN(k->mmio.len, 8u) - at);
 	x->u.mmio.write = k->mmio.is_write;
 	x->u.mmio.data = 0;
 	if (k->mmio.is_write)
-		memcpy(&x->u.mmio.data, k->mmio.data, x->u.mmio.size);
+		memcpy(&x->u.mmio.data, k->mmio.data + at, x->u.mmio.size);
 	c->open = OPEN_MMIO;
 	c->ctr.mmio++;
 }
@@ -180,7 +183,10 @@ take_answer(struct kvm_cpu *c, const struct vm_exit *x)
 		break;
 	case OPEN_MMIO:
 		if (!k->mmio.is_write)
-			memcpy(k->mmio.data, &x->u.mmio.data, MIN(k->mmio.len, 8u));
+			memcpy(k->mmio.data + c->io_done, &x->u.mmio.data, x->u.mmio.size);
+		c->io_done += x->u.mmio.size;
+		if (c->io_done < MIN(k->mmio.len, 8u))
+			return true;
 		break;
 	case OPEN_RDMSR:
 		k->msr.data = x->u.msr.val;
@@ -206,6 +212,7 @@ exit_mmio(struct kvm_cpu *c, struct vm_exit *x)
 {
 	if (c->run->mmio.is_write && gpmap_find(c->vm->cfg.mem, c->run->mmio.phys_addr) != NULL)
 		return false;
+	c->io_done = 0;
 	give_mmio(c, x);
 	return true;
 }
@@ -329,7 +336,7 @@ take_exit(struct kvm_cpu *c, struct vm_exit *x)
 static bool
 tell_cr8(struct kvm_cpu *c, struct vm_exit *x)
 {
-	if (c->vm->cfg.apic != ENGINE_APIC_USER || c->run->cr8 == c->cr8)
+	if (c->run->cr8 == c->cr8)
 		return false;
 	c->cr8 = c->run->cr8;
 	x->kind = VM_EXIT_CR8;
@@ -383,7 +390,7 @@ kvm_run(struct engine_vcpu *v, struct vm_exit *x)
 		return;
 	}
 	if (!c->assist.open && c->open != OPEN_NONE && take_answer(c, x)) {
-		give_io(c, x);
+		(c->open == OPEN_IO ? give_io : give_mmio)(c, x);
 		return;
 	}
 	for (;;) {

@@ -90,9 +90,9 @@ set_switches(struct kvm_vm *vm, struct err *err)
 	return kvm_msr_filter(vm, err);
 }
 
-/* Which state components the kernel has, and how large its image is. */
+/* How large the image of the vector state is. */
 static int
-read_xfeatures(struct kvm_vm *vm, struct err *err)
+read_xsave_size(struct kvm_vm *vm, struct err *err)
 {
 	int bytes = kvm_ioctl_n(vm->fd, KVM_CHECK_EXTENSION, KVM_CAP_XSAVE2);
 
@@ -139,7 +139,7 @@ set_up(struct kvm_vm *vm, struct err *err)
 	vm->fd = kvm_dev_create_vm(&vm->dev, err);
 	if (vm->fd < 0)
 		return vm->fd;
-	r = read_xfeatures(vm, err);
+	r = read_xsave_size(vm, err);
 	if (r == 0 && kvm_cpuid_suspicious(&vm->dev)) {
 		vm->broken = kvm_examine(err);
 		r = MIN(vm->broken, 0);

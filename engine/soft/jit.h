@@ -69,6 +69,7 @@ struct jit_unit {
 	uint16_t bytes, nland, nfault, poll_len; /* poll_len: from the entry to behind the look at attn */
 	uint32_t start, end;			 /* host code, offsets in the cache */
 	_Atomic uint8_t valid;
+	uint32_t runs; /* under soft.verify */
 	struct jit_unit *hash_next, *page_next;
 	struct jit_exit *in;	 /* exits that are chained to this unit */
 	uint32_t *land;		 /* return landings: offset of the byte that closes them */
@@ -112,7 +113,7 @@ void soft_verify_destroy(struct soft_cpu *cpu);
 /* Entry n of tlb is about to allow writes to the page at hva. */
 void soft_verify_page(struct soft_cpu *cpu, struct soft_tlb *tlb, unsigned n, uint8_t *hva);
 /* `run` runs u, which is at cpu->rip, and sets cpu->rip; the interpreter repeats it. */
-void soft_verify_unit(struct soft_cpu *cpu, const struct jit_unit *u,
+void soft_verify_unit(struct soft_cpu *cpu, struct jit_unit *u,
 		      void (*run)(struct soft_cpu *cpu, const struct jit_unit *u));
 /* Called by generated code. */
 bool soft_jit_interp(struct soft_cpu *cpu, const struct soft_insn *i);

@@ -2,7 +2,8 @@
 /*
  * soft.verify: each unit of translated code is run, taken back, and done again by the interpreter, one
  * instruction after the other, until the interpreter stands where the unit ended with the same registers;
- * then the memory that either wrote is compared. A difference ends the VM with a report.
+ * then the memory that either wrote is compared. A difference ends the VM with a report. That is done the
+ * first times that a unit runs, and now and then later.
  *
  * Units do not lead to one another then, and instructions that translated code leaves to the interpreter end
  * a unit. Pages are copied when they become writable (soft_verify_page()), so that writes can be taken back:
@@ -15,7 +16,7 @@
 #include "base/log.h"
 #include "engine/soft/jit_int.h"
 
-enum { PAGES_MAX = 256, STEPS_MAX = 4096 };
+enum { PAGES_MAX = 256, STEPS_MAX = 4096, ALWAYS_FIRST = 64, THEN_EVERY = 256 };
 
 struct registers {
 	uint64_t gpr[16], rip, rflags;
@@ -27,8 +28,8 @@ struct registers {
 struct verify {
 	struct registers before, after;
 	unsigned npages;
-	unsigned nopened;  /* TLB entries that allow writes */
-	bool noting, lost; /* lost: more pages or entries than there is room for */
+	unsigned nopened;  /* TLB entries that allow writes; more than there is room for: any may */
+	bool noting, lost; /* lost: more pages than there is room for */
 	bool units;	   /* the unit uses the vector or x87 units */
 	bool interpreting; /* still set at the next unit: the interpreter raised an exception */
 	struct {
@@ -59,12 +60,11 @@ void
 soft_verify_page(struct soft_cpu *cpu, struct soft_tlb *tlb, unsigned n, uint8_t *hva)
 {
 	struct verify *v = cpu->verify;
-	if (v->nopened == ARRAY_LEN(v->opened)) {
-		v->lost = true;
-		return;
+	if (v->nopened < ARRAY_LEN(v->opened)) {
+		v->opened[v->nopened].tlb = tlb;
+		v->opened[v->nopened].n = n;
 	}
-	v->opened[v->nopened].tlb = tlb;
-	v->opened[v->nopened++].n = n;
+	v->nopened++;
 	if (!v->noting)
 		return;
 	for (unsigned k = 0; k < v->npages; k++) {
@@ -162,9 +162,12 @@ take_back(struct verify *v)
 
 /* No page may be written without soft_verify_page(). */
 static void
-close_pages(struct verify *v)
+close_pages(struct soft_cpu *cpu)
 {
-	for (unsigned k = 0; k < v->nopened; k++)
+	struct verify *v = cpu->verify;
+	if (v->nopened > ARRAY_LEN(v->opened))
+		soft_tlb_wprotect(cpu, TLB_ALL);
+	for (unsigned k = 0; k < MIN(v->nopened, ARRAY_LEN(v->opened)); k++)
 		v->opened[k].tlb->e[v->opened[k].n].nw = TLB_NOTAG(v->opened[k].n);
 	v->nopened = 0;
 }
@@ -175,7 +178,7 @@ begin(struct soft_cpu *cpu, const struct jit_unit *u)
 	struct verify *v = cpu->verify;
 	v->units = u->nfault != 0;
 	save(cpu, &v->before);
-	close_pages(v);
+	close_pages(cpu);
 	v->npages = 0;
 	v->lost = false;
 	v->noting = true;
@@ -190,7 +193,7 @@ repeat(struct soft_cpu *cpu)
 	save(cpu, &v->after);
 	take_back(v);
 	load(cpu, &v->before);
-	close_pages(v);
+	close_pages(cpu);
 	v->interpreting = true;
 	soft_attn_set(cpu, ATTN_STEP);
 	for (unsigned n = 0; n < STEPS_MAX; n++) {
@@ -211,13 +214,17 @@ repeat(struct soft_cpu *cpu)
 }
 
 void
-soft_verify_unit(struct soft_cpu *cpu, const struct jit_unit *u,
+soft_verify_unit(struct soft_cpu *cpu, struct jit_unit *u,
 		 void (*run)(struct soft_cpu *cpu, const struct jit_unit *u))
 {
 	struct verify *v = cpu->verify;
 	if (v->interpreting) {
 		v->interpreting = false;
 		report(cpu, "an exception, in the interpreter only: what it did");
+	}
+	if (u->runs++ >= ALWAYS_FIRST && u->runs % THEN_EVERY != 0) {
+		run(cpu, u);
+		return;
 	}
 	begin(cpu, u);
 	run(cpu, u);

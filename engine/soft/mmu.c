@@ -7,6 +7,7 @@
  * and for writes only when the page's D bit is set and no decoded code lies in it.
  */
 #include <pthread.h>
+#include "engine/pieces.h"
 #include "engine/soft/code.h"
 #include "engine/soft/cpu.h"
 #include "engine/soft/jit.h"
@@ -342,22 +343,12 @@ next_page(const struct soft_cpu *cpu, uint64_t la)
 	return soft_is64(cpu) ? n : n & 0xffffffff;
 }
 
-/* Largest power of two that fits len and keeps gpa's alignment: devices see natural accesses. */
-static unsigned
-io_piece(uint64_t gpa, unsigned len)
-{
-	unsigned n = len >= 8 ? 8 : len >= 4 ? 4 : len >= 2 ? 2 : 1;
-	while (n > 1 && n != len && (gpa & (n - 1)))
-		n >>= 1;
-	return n;
-}
-
 static void
 io_read_bytes(struct soft_cpu *cpu, uint64_t gpa, uint8_t *buf, unsigned len)
 {
 	bool fault;
 	while (len != 0) {
-		unsigned n = io_piece(gpa, len);
+		unsigned n = engine_io_piece(gpa, len);
 		uint64_t v = soft_io(cpu, IOLOG_MMIO_R, gpa, n, 0, &fault);
 		memcpy(buf, &v, n);
 		gpa += n;
@@ -371,7 +362,7 @@ io_write_bytes(struct soft_cpu *cpu, uint64_t gpa, const uint8_t *buf, unsigned 
 {
 	bool fault;
 	while (len != 0) {
-		unsigned n = io_piece(gpa, len);
+		unsigned n = engine_io_piece(gpa, len);
 		uint64_t v = 0;
 		memcpy(&v, buf, n);
 		soft_io(cpu, IOLOG_MMIO_W, gpa, n, v, &fault);

@@ -2,7 +2,7 @@
 """A host with a real KVM, made of packages: Debian's cloud kernel in QEMU's TCG, whose AMD-V it emulates, with
 busybox, KVM's modules, lhyve and the files of the test in an initramfs.
 
-    results = nested.run(build, files, [(name, command), ...])
+    results = nested.run(kernel, files, [(name, command), ...])
 
 runs the commands there, one after another, by a shell; each result is (exit status, output)."""
 import os
@@ -96,27 +96,32 @@ def is_dynamic(path):
     return subprocess.run(["ldd", path], capture_output=True).returncode == 0
 
 
-def run(files, commands, memory="1536M", cpus=2, seconds=1500):
+def run(kernel, files, commands, memory="1536M", cpus=1, seconds=2000):
+    """kernel: vmm.Kernel with KVM modules. files: {name in /test, where the commands run: path}. One CPU: with more, QEMU 7.2
+    loses interrupts of a CPU that runs a nested guest."""
     if not shutil.which(QEMU):
         raise Skip(f"{QEMU} is not installed: no AMD-V to nest in")
-    with vmm.Kernel("cloud-amd64") as kernel:
-        out = os.path.join(vmm.CACHE, f"nested-{os.getpid()}.cpio.gz")
-        try:
-            initramfs(out, kernel, files, [c for _, c in commands])
-            argv = [QEMU, "-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "EPYC,+svm,+npt,+nrip-save",
-                    "-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot", "-m", memory, "-smp", str(cpus),
-                    "-kernel", kernel.path, "-initrd", out, "-append",
-                    "console=ttyS0 quiet panic=-1 nokaslr mitigations=off tsc=reliable"]
-            log = os.path.join(vmm.CACHE, "nested.log")
-            with open(log, "wb") as f:
-                r = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=f, stderr=subprocess.PIPE, timeout=seconds)
-        finally:
-            if os.path.exists(out):
-                os.unlink(out)
-    with open(log, encoding="utf-8", errors="replace", newline="") as f:
-        text = f.read().replace("\r", "")
+    base = os.path.join(vmm.CACHE, f"nested-{os.getpid()}")
+    argv = [QEMU, "-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "EPYC,+svm,+npt,+nrip-save", "-nodefaults",
+            "-display", "none", "-serial", "stdio", "-no-reboot", "-m", memory, "-smp", str(cpus), "-kernel", kernel.path,
+            "-initrd", base + ".cpio.gz", "-append",
+            "console=ttyS0 quiet panic=-1 nokaslr mitigations=off tsc=reliable"]
+    try:
+        initramfs(base + ".cpio.gz", kernel, files, [c for _, c in commands])
+        with open(base + ".log", "wb") as f:
+            try:
+                err = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=f, stderr=subprocess.PIPE,
+                                     timeout=seconds).stderr
+            except subprocess.TimeoutExpired:  # it is killed; what has ended by then counts
+                err = b"(ended after %d s)" % seconds
+        with open(base + ".log", encoding="utf-8", errors="replace", newline="") as f:
+            text = f.read().replace("\r", "")
+    finally:
+        for end in (".cpio.gz", ".log"):
+            if os.path.exists(base + end):
+                os.unlink(base + end)
     results = []
     for n in range(len(commands)):
         m = re.search(rf"^lhyve-begin {n}$\n(.*?)\n?^lhyve-end {n} (\d+)$", text, re.S | re.M)
-        results.append((int(m[2]), m[1]) if m else (None, text[-3000:] + r.stderr.decode(errors="replace")))
+        results.append((int(m[2]), m[1]) if m else (None, text[-3000:] + err.decode(errors="replace")))
     return results

@@ -3,6 +3,7 @@
  * The KVM engine on this host's /dev/kvm: state in and out, exits and their answers, kicks, interrupts. What
  * a processor would do is the matter of tests/guest; here it is that nothing is lost on the way.
  */
+#include <errno.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,6 +12,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -130,6 +132,65 @@ get(struct rig *r)
 	engine_kvm.get_state(r->v, X86_STATE_ALL, &r->s);
 }
 
+/* ---- what the host may lack ---- */
+
+static void
+test_no_files_left(void **state)
+{
+	struct rig *r = rig_of(state);
+	struct engine_vm_cfg cfg = {.maxcpus = 1, .mem = r->mem, .clock = r->clock};
+	struct rlimit old, few;
+	struct err err = {0};
+	int lowest = dup(0);
+
+	close(lowest);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+	for (rlim_t more = 0; more < 2; more++) { /* not even /dev/kvm; no VM */
+		few = (struct rlimit){(rlim_t)lowest + more, old.rlim_max};
+		assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+		assert_null(engine_kvm.vm_create(&cfg, &err));
+		assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+		assert_int_equal(err.code, EMFILE);
+		assert_non_null(strstr(err.msg, "ulimit -n"));
+	}
+}
+
+/* More ranges of memory than any KVM has slots. */
+static void
+test_no_slots_left(void **state)
+{
+	enum { RANGES = 0x8000 };
+	struct rig *r = rig_of(state);
+	struct gpmap *mem;
+	struct engine_vm_cfg cfg = {.maxcpus = 1, .clock = r->clock};
+	struct err err = {0};
+
+	mem = gpmap_create(&err);
+	assert_non_null(mem);
+	for (uint64_t n = 0; n < RANGES; n++)
+		assert_int_equal(gpmap_map(mem, n * 0x2000, 0x1000, r->ram, 0, GM_RAM, &err), 0);
+	cfg.mem = mem;
+	assert_null(engine_kvm.vm_create(&cfg, &err));
+	assert_int_equal(err.code, ENOSPC);
+	assert_non_null(strstr(err.msg, "slots"));
+	gpmap_destroy(mem);
+}
+
+static void
+test_vcpus_are_made_once(void **state)
+{
+	struct rig *r = rig_of(state);
+	struct err err = {0};
+
+	assert_null(engine_kvm.vcpu_create(r->vm, 0, &r->cpuid, &err));
+	assert_null(engine_kvm.vcpu_create(r->vm, 1, &r->cpuid, &err));
+	engine_kvm.vcpu_destroy(r->v);
+	r->v = engine_kvm.vcpu_create(r->vm, 0, &r->cpuid, &err);
+	assert_non_null(r->v);
+	LOAD(r, 0xf4);
+	run(r, VM_EXIT_HLT);
+}
+
 /* ---- state ---- */
 
 static void
@@ -194,7 +255,7 @@ rich_state(const struct rig *r, struct x86_state *s)
 	s->msr.fmask = 0x47700;
 	s->msr.kernel_gs_base = 0x7fff00002000;
 	s->msr.sysenter_cs = 0x10;
-	s->msr.sysenter_eip = 0xffffffff81003000;
+	s->msr.sysenter_eip = 0x81003000; /* AMD keeps 32 bits */
 	s->msr.pat = 0x0007010600070106;
 	s->msr.tsc_adjust = 0x123456789;
 	s->msr.hwcr = 1u << 24;
@@ -339,6 +400,35 @@ test_device_memory(void **state)
 	assert_int_equal(r->x.u.mmio.gpa, 0x200020);
 	assert_int_equal(r->x.u.mmio.data, 0x89abcdf0);
 	run(r, VM_EXIT_HLT);
+}
+
+/* Four bytes across a page's end: devices see 1, 2 and 1, as from the soft engine. */
+static void
+test_device_memory_in_pieces(void **state)
+{
+	static const struct {
+		uint64_t gpa;
+		unsigned size;
+		uint64_t data;
+	} piece[] = {{0x200fff, 1, 0x11}, {0x201000, 2, 0x3322}, {0x201002, 1, 0x44}};
+	struct rig *r = rig_of(state);
+
+	r->s.seg[X86_DS].base = 0x200000;
+	/* movl 0xfff, %eax; movl %eax, 0xfff; hlt */
+	LOAD(r, 0x66, 0xa1, 0xff, 0x0f, 0x66, 0xa3, 0xff, 0x0f, 0xf4);
+	for (unsigned n = 0; n < 2 * ARRAY_LEN(piece); n++) {
+		run(r, VM_EXIT_MMIO);
+		assert_int_equal(r->x.u.mmio.write, n >= ARRAY_LEN(piece));
+		assert_int_equal(r->x.u.mmio.gpa, piece[n % 3].gpa);
+		assert_int_equal(r->x.u.mmio.size, piece[n % 3].size);
+		if (r->x.u.mmio.write)
+			assert_int_equal(r->x.u.mmio.data, piece[n % 3].data);
+		else
+			r->x.u.mmio.data = piece[n % 3].data;
+	}
+	run(r, VM_EXIT_HLT);
+	get(r);
+	assert_int_equal(r->s.gpr[X86_RAX], 0x44332211);
 }
 
 static void
@@ -571,12 +661,16 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+	    TEST(test_no_files_left),
+	    TEST(test_no_slots_left),
+	    TEST(test_vcpus_are_made_once),
 	    TEST(test_state_comes_back),
 	    TEST(test_components_are_apart),
 	    TEST(test_waiting_events_come_back),
 	    TEST(test_ports),
 	    TEST(test_string_ports),
 	    TEST(test_device_memory),
+	    TEST(test_device_memory_in_pieces),
 	    TEST(test_rom_swallows_writes),
 	    TEST(test_board_msrs),
 	    TEST(test_msr_faults),

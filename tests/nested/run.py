@@ -1,0 +1,105 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: BSD-2-Clause
+"""Everything with an engine matrix on a real KVM: one that QEMU's TCG gives (nested.py). Guests, Linux with 1, 2 and 4
+CPUs, unit tests of the KVM engine and of libvmmapi, moves between the engines.
+
+    run.py BUILD [NAME...]
+
+QEMU's TCG is no perfect processor. expected.txt says which guests cannot pass on it, and why.
+"""
+import os
+import re
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, HERE)
+sys.path.insert(0, os.path.join(HERE, ".."))
+import nested  # noqa: E402
+import tap  # noqa: E402
+import vmm  # noqa: E402
+
+GUESTS = "tests/guest/guests.list"
+
+
+def rows(path):
+    with open(path, encoding="utf-8") as f:
+        return [line.split(None, 6) for line in f if line.strip() and not line.startswith("#")]
+
+
+def causes():
+    with open(os.path.join(HERE, "expected.txt"), encoding="utf-8") as f:
+        return dict(line.rstrip("\n").split(None, 1) for line in f if line.strip() and not line.startswith("#"))
+
+
+def guests(build, files):
+    """[(name, command, expected status, last line)] of the list's guests that KVM runs."""
+    known, out, skipped = causes(), [], []
+    for name, _, engines, cpus, memory, keys, expected in rows(GUESTS):
+        if "kvm" not in engines.split(","):
+            continue
+        if name in known:
+            skipped.append((f"guest {name}", known[name]))
+            continue
+        files["guest_" + name] = f"{build}/tests/guest/guest_{name}"
+        options = " ".join(f"-o {k}" for k in ([] if keys == "-" else keys.split(",")))
+        word, _, rest = expected.strip().partition(" ")
+        status, last = (3, rest) if word == "TRIPLE" else (1, expected.strip())
+        out.append((f"guest {name}", f"timeout -s KILL 120 ./lhyve -o engine=kvm -c {cpus} -m {memory} -l com1,stdio "
+                    f"-l pc-testdev -l fwcfg,qemu {options} -o boot.kernel=guest_{name} guest", status, last))
+    return out, skipped
+
+
+def boots(files, kernel, cpus):
+    files["vmlinuz"], files["initrd"] = kernel.path, kernel.initrd
+    out = []
+    for n in cpus:
+        words = f"{vmm.BASE_CMDLINE} lhyve.run=uname,-r;nproc;poweroff"
+        out.append((f"Linux, {n} CPUs", f"timeout -s KILL 300 ./lhyve -o engine=kvm -c {n} -m 256M -l com1,stdio "
+                    f"-o boot.kernel=vmlinuz -o boot.initrd=initrd -o 'boot.cmdline={words}' linux", 1, f"{n}"))
+    return out
+
+
+def programs(build, files):
+    names = {"test_kvm": "tests/unit/test_kvm", "test_vmmapi": "tests/vmmapi/test_vmmapi",
+             "restore": "tests/guest/guest_restore"}
+    for name, path in names.items():
+        files[name] = f"{build}/{path}"
+    for so in ("libvmmapi.so.1",):
+        files[so] = os.path.realpath(f"{build}/libvmmapi.so")
+    return [("test_kvm", "./test_kvm", 0, None),
+            ("test_vmmapi on kvm", "LD_LIBRARY_PATH=. ./test_vmmapi kvm", 0, None),
+            ("moves between the engines", "./restore ./guest_straight", 0, None)]
+
+
+def check(t, name, status, text, want, last):
+    lines = [x for x in text.splitlines() if x.strip() and not re.match(r"^\[ *\d+\.\d+\]", x)]
+    ok = status == want
+    if last is not None and ok:
+        pattern = re.escape(last).replace(r"\*", r"\d+")
+        ok = any(re.fullmatch(pattern, x) for x in lines) and "FAIL" not in text
+    t.check(name, ok, f"exit {status}, expected {want}\n{text[-3000:]}")
+
+
+def main():
+    build, only = sys.argv[1], sys.argv[2:]
+    t = tap.Tap()
+    try:
+        with vmm.Kernel("cloud-amd64") as kernel:
+            files = {"lhyve": f"{build}/lhyve", "guest_straight": f"{build}/tests/guest/guest_straight"}
+            work, skipped = guests(build, files)
+            work += programs(build, files) + boots(files, kernel, (1, 2, 4))
+            probe = ("the probe finds it whole", "./lhyve -o engine=auto -o log.level=info -o boot.kernel=/dev/null x", 4,
+                     "lhyve: info: engine: kvm")
+            work = [probe] + [w for w in work if not only or any(re.search(o, w[0]) for o in only)]
+            results = nested.run(kernel, files, [(w[0], w[1]) for w in work])
+    except tap.Skip as e:
+        t.skip("nested", e)
+        t.done()
+    for (name, _, want, last), (status, text) in zip(work, results):
+        check(t, name, status, text, want, last)
+    for name, why in skipped:
+        t.skip(name, why)
+    t.done()
+
+
+main()
