@@ -67,10 +67,13 @@ soft_jit_vcpu_init(struct soft_cpu *cpu, struct err *err)
 void
 soft_jit_vcpu_fini(struct soft_cpu *cpu)
 {
+	const stack_t none = {.ss_flags = SS_DISABLE};
+	if (tls_cpu == cpu) { /* the alternate stack goes with the vCPU */
+		sigaltstack(&none, NULL);
+		tls_cpu = NULL;
+	}
 	if (cpu->jit_stacks != NULL)
 		munmap(cpu->jit_stacks, GUARD + MMU_COUNT * STACK_PITCH + ALT_BYTES);
-	if (tls_cpu == cpu)
-		tls_cpu = NULL;
 }
 
 static void
