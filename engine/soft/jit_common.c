@@ -188,6 +188,8 @@ emit_enter(struct emit *e)
 	em_fl_load(e);
 	em_mov(e, 0, H_RAX, H_RCX);
 	load_gprs(e, true);
+	em_gs_load(e, H_R10,
+		   CPU_OFF(rip)); /* another vCPU may drop the unit now: then this leads to the lookup */
 	em_gs_load(e, H_RSP, CPU_OFF(jit_sp));
 	em_8(e, 0x65); /* jmp gs:[jit_code] */
 	em_8(e, 0xff);
