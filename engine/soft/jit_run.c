@@ -43,7 +43,6 @@ soft_jit_vcpu_init(struct soft_cpu *cpu, struct err *err)
 	cpu->self = cpu;
 	cpu->fpu_out = 1;
 	cpu->fximage[512] = 1;
-	cpu->jit_jc_mask = JIT_JC_MASK;
 	cpu->jit_stacks = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (cpu->jit_stacks == MAP_FAILED) {
 		cpu->jit_stacks = NULL;
