@@ -222,7 +222,7 @@ struct soft_cpu {
 	uint8_t want_window, in_delivery;
 	uint8_t single_shadow; /* the shadow that the single instruction started with */
 	uint8_t tf_masked;     /* SYSCALL cleared TF: no trap after it */
-	uint8_t want_flush;    /* the block arena is full */
+	uint8_t want_flush;    /* there is no room for more code */
 	uint8_t rep_open;      /* a REP was left between two iterations: the next event's RF */
 	uint64_t rmw_la, rmw_size, rmw_gpa;
 	uint64_t ip_mask; /* of IP in the current code segment */
@@ -680,11 +680,15 @@ void soft_stub_reset(struct soft_stub_pool *p); /* nobody holds a stub */
 
 /* ---- code pages (block.c) ---- */
 struct soft_code;
-struct soft_code *soft_code_create(struct gpmap *mem, struct err *err);
+/* At most `bytes` for decoded blocks and what goes with translated code. */
+struct soft_code *soft_code_create(struct gpmap *mem, uint64_t bytes, struct err *err);
 void soft_code_destroy(struct soft_code *c);
 /* Has this RAM page decoded code? Writers must then call soft_code_written() after the write. */
 bool soft_code_page(struct soft_vm *vm, uint64_t gpa);
 void soft_code_written(struct soft_vm *vm, struct soft_cpu *cpu, uint64_t gpa, uint64_t len);
+/* Room for code has run out, or the stubs' pool is full (evict.c). The first vCPU to say so asks all others
+ * to stand between blocks with `running` off (they wait in soft_flush_wait()), makes room, and lets them go.
+ * Called from the run loop, with no lock held and no block in use. */
 void soft_code_flush(struct soft_cpu *self);
 void soft_flush_wait(struct soft_cpu *cpu);
 /* Acknowledge requests of other threads; called between blocks. */

@@ -82,9 +82,15 @@ extern const uint8_t jit_host[16];
 /* ---- jit_cache.c: memory for code, index of units ---- */
 LH_MUST_CHECK struct jit *soft_jit_create(uint64_t cache_bytes, struct err *err);
 void soft_jit_destroy(struct jit *j); /* NULL is fine */
-bool soft_jit_full(const struct jit *j);
+/* Bytes of host code that are held. */
+uint64_t soft_jit_bytes(const struct jit *j);
 /* Called with the code lock held: */
-void soft_jit_flush(struct jit *j); /* forget all; no vCPU is in translated code */
+/* A generation is about to be forgotten: nothing else leads there from a page's units, or from anywhere. No
+ * vCPU is in translated code. All of these: a NULL jit is fine. */
+void soft_jit_cut_page(struct soft_code *c, unsigned generation, struct code_page *p);
+void soft_jit_forget(struct soft_code *c, unsigned generation);
+/* New units go into that generation, which is empty. */
+void soft_jit_fill(struct jit *j, unsigned generation);
 bool soft_jit_written(struct jit *j, struct code_page *p, uint64_t gpa, uint64_t len);
 void soft_jit_drop_page(struct jit *j, struct code_page *p);
 /* Any thread: */

@@ -254,7 +254,7 @@ soft_jit_translate(struct soft_cpu *cpu, uint64_t gpa, const uint8_t *hva, uint3
 	if (u != NULL)
 		goto out;
 	u = soft_code_alloc(c, sizeof(*u));
-	if (u == NULL || j->used + JIT_UNIT_CODE_MAX > j->bytes || j->nunits == j->room)
+	if (u == NULL || !jit_has_room(j))
 		goto full;
 	memset(u, 0, sizeof(*u));
 	u->gpa = gpa;
@@ -281,7 +281,7 @@ out:
 	pthread_mutex_unlock(&c->lock);
 	return u;
 full:
-	j->full = true;
+	c->full = true;
 	pthread_mutex_unlock(&c->lock);
 	soft_code_want_flush(cpu);
 }

@@ -17,8 +17,9 @@
 #include "engine/soft/ops.h"
 #include "engine/soft/soft.h"
 
-#define DR6_BS (1u << 14)
-#define BENIGN 255
+#define DR6_BS			(1u << 14)
+#define BENIGN			255
+#define INTERPRETER_ARENA_BYTES (128 * MIB) /* address space; touched as it is used */
 
 /* ---- exits ---- */
 void
@@ -511,6 +512,13 @@ soft_vm_destroy(struct engine_vm *evm)
 	free(vm);
 }
 
+/* What a VM may use for decoded blocks and beside translated code. */
+static uint64_t
+arena_bytes(uint64_t code_cache)
+{
+	return code_cache != 0 ? code_cache : INTERPRETER_ARENA_BYTES;
+}
+
 static struct engine_vm *
 soft_vm_create(const struct engine_vm_cfg *cfg, struct err *err)
 {
@@ -528,7 +536,7 @@ soft_vm_create(const struct engine_vm_cfg *cfg, struct err *err)
 	vm->trace = cfg->trace;
 	vm->vmware_backdoors = cfg->vmware_backdoors;
 	vm->cpus = calloc(cfg->maxcpus, sizeof(struct soft_cpu *));
-	vm->code = soft_code_create(cfg->mem, err);
+	vm->code = soft_code_create(cfg->mem, arena_bytes(cfg->soft_code_cache), err);
 	vm->stubs = vm->code != NULL ? soft_stub_pool_create(err) : NULL;
 	if (vm->stubs != NULL && cfg->soft_code_cache != 0 && __builtin_cpu_supports("bmi2")) {
 		vm->code->jit = soft_jit_create(cfg->soft_code_cache, err);
@@ -805,6 +813,10 @@ soft_stats(struct engine_vcpu *v, void (*fn)(void *arg, const char *name, uint64
 	    {"MMIO exits", cpu->ctr.mmio},
 	    {"MSR exits", cpu->ctr.msr},
 	    {"halts", cpu->ctr.hlt},
+	    /* the VM's, not this vCPU's */
+	    {"bytes of translated code", cpu->id == 0 ? soft_jit_bytes(cpu->vm->code->jit) : 0},
+	    {"bytes beside it", cpu->id == 0 ? soft_arena_used(cpu->vm->code) : 0},
+	    {"generations of code forgotten", cpu->id == 0 ? cpu->vm->code->evictions : 0},
 	};
 	for (unsigned n = 0; n < ARRAY_LEN(rows); n++)
 		fn(arg, rows[n].name, rows[n].value);
