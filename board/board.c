@@ -214,6 +214,7 @@ make_engine(struct board *b, struct err *err)
 	    .vmware_backdoors = b->cfg.vmware_backdoors,
 	    .trace = b->cfg.trace,
 	    .soft_verify = b->cfg.soft_verify,
+	    .soft_interpret = b->cfg.soft_interpret,
 	    .soft_code_cache = b->cfg.soft_code_cache,
 	};
 

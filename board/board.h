@@ -70,7 +70,8 @@ struct board_cfg {
 	bool virtio_msix;
 	const char *uuid;	  /* SMBIOS, or NULL: made from the name */
 	bool soft_verify;	  /* see struct engine_vm_cfg */
-	uint64_t soft_code_cache; /* bytes for translated code; 0: interpret */
+	bool soft_interpret;
+	uint64_t soft_code_cache;
 	struct engine_trace trace;
 	bool stats; /* print counters at the end */
 };

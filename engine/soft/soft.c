@@ -17,9 +17,9 @@
 #include "engine/soft/ops.h"
 #include "engine/soft/soft.h"
 
-#define DR6_BS			(1u << 14)
-#define BENIGN			255
-#define INTERPRETER_ARENA_BYTES (128 * MIB) /* address space; touched as it is used */
+#define DR6_BS		 (1u << 14)
+#define BENIGN		 255
+#define CODE_CACHE_BYTES (128 * MIB)
 
 /* ---- exits ---- */
 void
@@ -512,17 +512,11 @@ soft_vm_destroy(struct engine_vm *evm)
 	free(vm);
 }
 
-/* What a VM may use for decoded blocks and beside translated code. */
-static uint64_t
-arena_bytes(uint64_t code_cache)
-{
-	return code_cache != 0 ? code_cache : INTERPRETER_ARENA_BYTES;
-}
-
 static struct engine_vm *
 soft_vm_create(const struct engine_vm_cfg *cfg, struct err *err)
 {
 	struct soft_vm *vm = calloc(1, sizeof(*vm));
+	uint64_t code_cache = cfg->soft_code_cache != 0 ? cfg->soft_code_cache : CODE_CACHE_BYTES;
 	if (vm == NULL) {
 		err_set(err, ENOMEM, "soft engine: no memory");
 		return NULL;
@@ -536,10 +530,10 @@ soft_vm_create(const struct engine_vm_cfg *cfg, struct err *err)
 	vm->trace = cfg->trace;
 	vm->vmware_backdoors = cfg->vmware_backdoors;
 	vm->cpus = calloc(cfg->maxcpus, sizeof(struct soft_cpu *));
-	vm->code = soft_code_create(cfg->mem, arena_bytes(cfg->soft_code_cache), err);
+	vm->code = soft_code_create(cfg->mem, code_cache, err);
 	vm->stubs = vm->code != NULL ? soft_stub_pool_create(err) : NULL;
-	if (vm->stubs != NULL && cfg->soft_code_cache != 0 && __builtin_cpu_supports("bmi2")) {
-		vm->code->jit = soft_jit_create(cfg->soft_code_cache, err);
+	if (vm->stubs != NULL && !cfg->soft_interpret && __builtin_cpu_supports("bmi2")) {
+		vm->code->jit = soft_jit_create(code_cache, err);
 		if (vm->code->jit == NULL) {
 			soft_vm_destroy((struct engine_vm *)(void *)vm);
 			return NULL;
