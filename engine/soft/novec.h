@@ -43,7 +43,12 @@ novec_compare(const void *a, const void *b, size_t n)
 	return 0;
 }
 
-#define NOVEC_SMALL(n)	(__builtin_constant_p(n) && (n) <= 32)
+/* Up to so many bytes the compiler makes code of its own, without vectors: where it can be told to
+ * (meson.build), many. */
+#ifndef NOVEC_INLINE_BYTES
+#define NOVEC_INLINE_BYTES 32
+#endif
+#define NOVEC_SMALL(n)	(__builtin_constant_p(n) && (n) <= NOVEC_INLINE_BYTES)
 #define memcpy(d, s, n) (NOVEC_SMALL(n) ? __builtin_memcpy(d, s, n) : novec_copy(d, s, n))
 #define memset(d, v, n) (NOVEC_SMALL(n) ? __builtin_memset(d, v, n) : novec_set(d, v, n))
 #define memcmp(a, b, n) novec_compare(a, b, n)
