@@ -144,6 +144,14 @@ drop_block(struct soft_code *c, struct soft_block *b)
 		__atomic_store_n(&prev->hash_next, b->hash_next, __ATOMIC_RELEASE);
 }
 
+/* Does the write hit what was interpreted for being written often, as if it had been translated? */
+static bool
+written_cold(const struct code_page *p, uint64_t gpa, uint64_t len)
+{
+	uint64_t page = gpa & PAGE_MASK4;
+	return p->hits == HITS_KEPT && page + p->cold_lo < gpa + len && gpa < page + p->cold_hi;
+}
+
 /* Drop what was decoded from [gpa, gpa + len) of page n. The lock is held. */
 static void
 page_written(struct soft_code *c, struct soft_cpu *cpu, uint64_t n, uint64_t gpa, uint64_t len)
@@ -162,18 +170,21 @@ page_written(struct soft_code *c, struct soft_cpu *cpu, uint64_t n, uint64_t gpa
 		}
 	}
 	hit |= soft_jit_written(c->jit, p, gpa, len);
+	hit |= written_cold(p, gpa, len);
 	if (hit) {
 		if (cpu != NULL)
 			cpu->ctr.smc++;
 		p->hits = MIN(p->hits + 1, HITS_KEPT);
 		p->near_writes = 0;
 		p->cold = p->hits == HITS_KEPT ? COLD_INSNS : 0;
+		p->cold_lo = 0x1000;
+		p->cold_hi = 0;
 	} else if (++p->near_writes >= QUIET_WRITES) {
 		for (b = p->blocks; b != NULL; b = b->page_next)
 			drop_block(c, b);
 		p->blocks = NULL;
 		soft_jit_drop_page(c->jit, p);
-		p->hits = 0;
+		p->hits = p->cold = 0;
 	}
 	if (p->blocks == NULL && p->units == NULL && p->hits < HITS_KEPT) {
 		p->near_writes = 0;
@@ -209,7 +220,11 @@ soft_code_cold(struct soft_cpu *cpu, uint64_t gpa)
 	cold = __atomic_load_n(&c->pages[n]->cold, __ATOMIC_RELAXED); /* a hint: races do no harm */
 	if (cold == 0)
 		return false;
-	__atomic_store_n(&c->pages[n]->cold, (uint16_t)(cold - 1), __ATOMIC_RELAXED);
+	struct code_page *p = c->pages[n];
+	unsigned off = gpa & 0xfff;
+	__atomic_store_n(&p->cold, (uint16_t)(cold - 1), __ATOMIC_RELAXED);
+	__atomic_store_n(&p->cold_lo, (uint16_t)MIN(p->cold_lo, off), __ATOMIC_RELAXED);
+	__atomic_store_n(&p->cold_hi, (uint16_t)MAX(p->cold_hi, off + 15), __ATOMIC_RELAXED);
 	return true;
 }
 

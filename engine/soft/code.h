@@ -17,6 +17,8 @@ struct code_page {
 	uint16_t near_writes; /* that hit no block */
 	uint16_t hits;	      /* writes that did, up to HITS_KEPT */
 	uint16_t cold;	      /* instructions that are not worth a translation: they may soon be others */
+	uint16_t cold_lo,
+	    cold_hi; /* page offsets that such instructions were at since: a write there hits too */
 };
 
 #define CODE_HASH_BITS	 17
