@@ -12,8 +12,16 @@
 static inline void *
 novec_copy(void *dst, const void *src, size_t n)
 {
-	void *d = dst;
-	__asm__ volatile("rep movsb" : "+D"(d), "+S"(src), "+c"(n) : : "memory");
+	unsigned char *d = dst;
+	const unsigned char *s = src;
+	if (n > 32) {
+		__asm__ volatile("rep movsb" : "+D"(d), "+S"(s), "+c"(n) : : "memory");
+		return dst;
+	}
+	for (; n != 0; n--) {
+		*d++ = *s++;
+		__asm__ volatile("" : : : "memory"); /* a loop that is not made a call */
+	}
 	return dst;
 }
 
