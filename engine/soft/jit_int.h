@@ -157,7 +157,7 @@ struct jx_mark {
 	bool groups; /* some are live: group[] is set */
 	struct jx_group group[JIT_GROUPS];
 };
-struct jx_mark jit_mark(const struct jx *x);
+void jit_mark(const struct jx *x, struct jx_mark *m);
 void jit_undo(struct jx *x, const struct jx_mark *m);
 /* Make operand m, or what lies at a guest register (RSP, RBP) + disp, accessible: *at is it in host memory.
  * Uses R10, and RCX, which stays in use unless `one`. False: not done here. EFLAGS change. */

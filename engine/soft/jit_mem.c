@@ -3,23 +3,21 @@
 #include "engine/soft/decode.h"
 #include "engine/soft/jit_int.h"
 
-struct jx_mark
-jit_mark(const struct jx *x)
+void
+jit_mark(const struct jx *x, struct jx_mark *m)
 {
-	struct jx_mark m;
-	m.p = x->e.p;
-	m.nool = x->nool;
-	m.nfault = x->nfault;
-	m.fl_host = x->fl_host;
-	m.fl_ax = x->fl_ax;
-	m.fl_rec = x->fl_rec;
-	m.fpu_known = x->fpu_known;
-	m.groups = false;
+	m->p = x->e.p;
+	m->nool = x->nool;
+	m->nfault = x->nfault;
+	m->fl_host = x->fl_host;
+	m->fl_ax = x->fl_ax;
+	m->fl_rec = x->fl_rec;
+	m->fpu_known = x->fpu_known;
+	m->groups = false;
 	for (unsigned k = 0; k < JIT_GROUPS; k++)
-		m.groups |= x->group[k].live;
-	if (m.groups) /* seldom, and marks are made several times an instruction */
-		memcpy(m.group, x->group, sizeof(m.group));
-	return m;
+		m->groups |= x->group[k].live;
+	if (m->groups) /* seldom, and marks are made several times an instruction */
+		memcpy(m->group, x->group, sizeof(m->group));
 }
 
 void

@@ -63,7 +63,8 @@ static bool
 one_insn(struct jx *x)
 {
 	struct soft_insn probe;
-	struct jx_mark before = jit_mark(x);
+	struct jx_mark before;
+	jit_mark(x, &before);
 	enum jit_flow f = jit_flow_insn(x);
 	if (f != FLOW_NOT)
 		return f == FLOW_NEXT;

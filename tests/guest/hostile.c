@@ -252,7 +252,7 @@ test_end(void)
 static void
 test_device(void)
 {
-	enum { RAM = 10, DEVICE = 11, ROUNDS = 2000 };
+	enum { RAM = 10, DEVICE = 11, ROUNDS = 20000 };
 	uint8_t *page = (uint8_t *)(uintptr_t)AREA;
 	volatile uint64_t *both = (volatile uint64_t *)((uintptr_t)page_at(DEVICE) - 4);
 	uint32_t low = *(volatile uint32_t *)(uintptr_t)HPET; /* capabilities: always the same */
