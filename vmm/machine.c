@@ -163,6 +163,8 @@ machine_board_cfg(const struct config *c, struct board_cfg *b, struct err *err)
 	    .rtc_localtime = config_bool(c, "rtc.use_localtime"),
 	    .uuid = config_get(c, "uuid"),
 	    .soft_verify = config_bool(c, "soft.verify"),
+	    .soft_perf_map = config_bool(c, "debug.perf_map"),
+	    .soft_symbols = config_get(c, "debug.symbols"),
 	    .soft_interpret = !config_bool(c, "soft.translate"),
 	    .soft_code_cache = config_uint(c, "soft.code_cache"),
 	    .trace = {.path = config_get(c, "debug.trace"),

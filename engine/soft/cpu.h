@@ -74,7 +74,7 @@ struct soft_insn {
 		} aux;
 	};
 	uint8_t len, addrsize, cc, imm2;
-	uint32_t pad;
+	uint16_t mnemonic, pad; /* Zydis'; 0: no instruction */
 };
 
 /* soft_block.mode: what decoding depends on */
@@ -90,7 +90,8 @@ enum {
 	MODE_USER = 64,
 };
 
-#define SOFT_BLOCK_MAX 64 /* instructions */
+#define SOFT_BLOCK_MAX 64   /* instructions */
+#define SOFT_MNEMONICS 2048 /* more than Zydis has */
 
 struct soft_block {
 	uint64_t gpa;
@@ -298,7 +299,10 @@ struct soft_cpu {
 	struct {
 		uint64_t blocks_decoded, insns_decoded, tlb_miss, tlb_flush, tlb_flush_part, io, mmio, msr,
 		    hlt, exceptions, interrupts, smc, stub_calls, block_lookup, jit_units, jit_insns,
-		    jit_lookup, jit_chain, jit_step, jit_verified, jit_interp_made, jit_interp, jit_slow;
+		    jit_lookup, jit_chain, jit_step, jit_verified, jit_interp_made, jit_interp, jit_slow,
+		    jit_ns, jit_left, walks;
+		/* by mnemonic: calls of the interpreter, and instructions that units leave to it */
+		uint64_t helper[SOFT_MNEMONICS], step[SOFT_MNEMONICS];
 	} ctr;
 	struct soft_tlb tlb[MMU_COUNT];
 	/* Entries of pages that are not global, filled since they were emptied: TLB_LIST + 1, any may be in
@@ -702,7 +706,8 @@ struct soft_vm {
 	struct soft_cpu **cpus;
 	unsigned maxcpus;
 	_Atomic unsigned ncpus;
-	bool strict_msr, pmu, vmware_backdoors, verify;
+	bool strict_msr, pmu, vmware_backdoors, verify, profile;
+	struct soft_perf_map *perf_map; /* NULL: none is written */
 	struct engine_trace trace;
 	bool tsc_is_host;
 };

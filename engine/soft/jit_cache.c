@@ -225,6 +225,27 @@ soft_jit_cut_page(struct soft_code *c, unsigned generation, struct code_page *p)
 	}
 }
 
+static void
+add_runs(const struct jit *j, unsigned generation, struct jit_runs *r)
+{
+	for (size_t n = 0; n < j->nunits[generation]; n++) {
+		const struct jit_unit *u = j->by_addr[generation * j->room + n];
+		uint64_t entered = __atomic_load_n(&u->entered, __ATOMIC_RELAXED);
+		r->units += entered;
+		r->insns += entered * u->insns;
+		r->accesses += entered * u->accesses;
+	}
+}
+
+struct jit_runs
+soft_jit_runs(const struct jit *j)
+{
+	struct jit_runs r = j->gone;
+	for (unsigned g = 0; g < CODE_GENERATIONS; g++)
+		add_runs(j, g, &r);
+	return r;
+}
+
 void
 soft_jit_forget(struct soft_code *c, unsigned generation)
 {
@@ -242,6 +263,7 @@ soft_jit_forget(struct soft_code *c, unsigned generation)
 	}
 	if (j == NULL)
 		return;
+	add_runs(j, generation, &j->gone);
 	j->nunits[generation] = 0;
 	size_t begin = generation * j->generation_bytes;
 	size_t keep = generation == 0 ? align_up(j->common_end, 4096) : 0;

@@ -24,6 +24,7 @@ struct jit {
 	struct jit_unit **hash;
 	struct jit_unit **by_addr; /* `room` a generation, in order of start */
 	size_t nunits[CODE_GENERATIONS], room;
+	struct jit_runs gone; /* of units that were forgotten */
 	struct jx_insn *pre; /* JIT_UNIT_INSNS: the unit that is being made, decoded; the code lock is held */
 };
 

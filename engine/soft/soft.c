@@ -15,6 +15,7 @@
 #include "engine/soft/code.h"
 #include "engine/soft/jit.h"
 #include "engine/soft/ops.h"
+#include "engine/soft/profile.h"
 #include "engine/soft/soft.h"
 
 #define DR6_BS		 (1u << 14)
@@ -368,6 +369,7 @@ soft_run_single(struct soft_cpu *cpu)
 	cpu->single_shadow = shadow;
 	cpu->tf_masked = 0;
 	const struct soft_insn *i = b->insn;
+	cpu->ctr.step[i->mnemonic]++;
 	while (i != NULL)
 		i = i->fn(cpu, i);
 	soft_iolog_clear(cpu);
@@ -508,6 +510,7 @@ soft_vm_destroy(struct engine_vm *evm)
 	gpmap_set_watcher(vm->mem, NULL, NULL);
 	soft_code_destroy(vm->code);
 	soft_stub_pool_destroy(vm->stubs);
+	soft_perf_map_destroy(vm->perf_map);
 	free(vm->cpus);
 	free(vm);
 }
@@ -525,6 +528,7 @@ soft_vm_create(const struct engine_vm_cfg *cfg, struct err *err)
 	vm->clock = cfg->clock;
 	vm->maxcpus = cfg->maxcpus;
 	vm->verify = cfg->soft_verify;
+	vm->profile = cfg->soft_profile;
 	vm->strict_msr = cfg->strict_msr;
 	vm->pmu = cfg->pmu;
 	vm->trace = cfg->trace;
@@ -534,7 +538,12 @@ soft_vm_create(const struct engine_vm_cfg *cfg, struct err *err)
 	vm->stubs = vm->code != NULL ? soft_stub_pool_create(err) : NULL;
 	if (vm->stubs != NULL && !cfg->soft_interpret && __builtin_cpu_supports("bmi2")) {
 		vm->code->jit = soft_jit_create(code_cache, err);
-		if (vm->code->jit == NULL) {
+		if (vm->code->jit != NULL && cfg->soft_perf_map) {
+			vm->perf_map = soft_perf_map_create(cfg->soft_symbols, err);
+			if (vm->perf_map != NULL)
+				soft_jit_name_routines(vm->code->jit, vm->perf_map);
+		}
+		if (vm->code->jit == NULL || (vm->perf_map == NULL && cfg->soft_perf_map)) {
 			soft_vm_destroy((struct engine_vm *)(void *)vm);
 			return NULL;
 		}
@@ -797,6 +806,8 @@ soft_stats(struct engine_vcpu *v, void (*fn)(void *arg, const char *name, uint64
 	    {"exits chained", cpu->ctr.jit_chain},
 	    {"calls of the interpreter", cpu->ctr.jit_interp},
 	    {"single steps from units", cpu->ctr.jit_step},
+	    {"translation, us", cpu->ctr.jit_ns / 1000},
+	    {"page walks", cpu->ctr.walks},
 	    {"units verified", cpu->ctr.jit_verified},
 	    {"slow accesses from units", cpu->ctr.jit_slow},
 	    {"writes to code", cpu->ctr.smc},
@@ -814,6 +825,7 @@ soft_stats(struct engine_vcpu *v, void (*fn)(void *arg, const char *name, uint64
 	};
 	for (unsigned n = 0; n < ARRAY_LEN(rows); n++)
 		fn(arg, rows[n].name, rows[n].value);
+	soft_profile_stats(cpu, fn, arg);
 }
 
 const struct engine_ops engine_soft = {
