@@ -15,13 +15,16 @@ struct jit_common { /* routines at the start of the cache, writable mapping */
 
 struct jit {
 	uint8_t *rw, *rx;
-	size_t bytes, used, common_end;
-	bool full;
+	size_t bytes, common_end;
+	size_t generation_bytes, used,
+	    limit; /* of the generation that is being filled: where new code goes, its end */
+	unsigned generation;
 	struct jit_common c;
 	struct jit_unit nowhere; /* what empty entries of the vCPUs' tables name: it leads to the lookup */
 	struct jit_unit **hash;
-	struct jit_unit **by_addr; /* in order of start */
-	size_t nunits, room;
+	struct jit_unit **by_addr; /* `room` a generation, in order of start */
+	size_t nunits[CODE_GENERATIONS], room;
+	struct jit_runs gone; /* of units that were forgotten */
 	struct jx_insn *pre; /* JIT_UNIT_INSNS: the unit that is being made, decoded; the code lock is held */
 };
 
@@ -54,6 +57,13 @@ struct jx_insn {
 
 #define JIT_UNIT_CODE_MAX (64u * 1024) /* one unit's host code, with its cold part */
 #define JIT_UNIT_INSNS	  64
+
+/* Is there room for one more, whatever it will be? */
+static inline bool
+jit_has_room(const struct jit *j)
+{
+	return j->used + JIT_UNIT_CODE_MAX <= j->limit && j->nunits[j->generation] < j->room;
+}
 
 static inline const uint8_t *
 jit_rx(const struct jit *j, const uint8_t *rw)
@@ -149,7 +159,7 @@ struct jx_mark {
 	bool fl_host, fl_ax, fpu_known;
 	struct jx_recipe fl_rec;
 };
-struct jx_mark jit_mark(const struct jx *x);
+void jit_mark(const struct jx *x, struct jx_mark *m);
 void jit_undo(struct jx *x, const struct jx_mark *m);
 /* Make operand m, or what lies at a guest register (RSP, RBP) + disp, accessible: *at is it in host memory.
  * Uses R10, and RCX, which stays in use unless `one`. False: not done here. EFLAGS change. */
