@@ -155,6 +155,7 @@ machine_board_cfg(const struct config *c, struct board_cfg *b, struct err *err)
 	    .fwcfg = config_is_set(c, "lpc.fwcfg"),
 	    .x2apic = config_bool(c, "x86.x2apic"),
 	    .hpet = config_bool(c, "x86.hpet"),
+	    .vtd = config_bool(c, "x86.vtd"),
 	    .mptable = config_bool(c, "x86.mptable"),
 	    .strict_msr = config_bool(c, "x86.strictmsr"),
 	    .pmu = config_bool(c, "x86.pmu"),
