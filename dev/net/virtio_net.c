@@ -85,6 +85,7 @@ struct netdev {
 	unsigned pairs;
 	struct net_state st;
 	bool running;
+	uint64_t rx_bytes, rx_frames, tx_bytes, tx_frames; /* virtio lock: for statistics */
 	/* loop thread: */
 	struct virtq_chain tx, ctrl;
 	struct virtq_chain rx[CHAINS_MAX];
@@ -136,7 +137,11 @@ send_chain(struct netdev *n, struct virtq *q)
 		log_guest("%s: a checksum outside its frame", n->where);
 		return true;
 	}
-	return n->backend->ops->send(n->backend, hdr, n->frame, len);
+	if (!n->backend->ops->send(n->backend, hdr, n->frame, len))
+		return false;
+	n->tx_frames++;
+	n->tx_bytes += len;
+	return true;
 }
 
 static bool
@@ -219,6 +224,8 @@ fill_chains(struct netdev *n, struct virtq *q, uint8_t *hdr, const uint8_t *fram
 		written[i] = (uint32_t)(skip + part);
 	}
 	virtq_push_many(q, n->rx, written, count);
+	n->rx_frames++;
+	n->rx_bytes += len;
 	virtio_signal(n->v, q);
 	return true;
 }
@@ -516,6 +523,24 @@ net_post_load(void *dev, struct err *err)
 	return 0;
 }
 
+static void
+net_stats(void *dev, void (*fn)(void *arg, const char *name, uint64_t value), void *arg)
+{
+	struct netdev *n = dev;
+	uint64_t v[4];
+
+	virtio_lock(n->v);
+	v[0] = n->rx_bytes;
+	v[1] = n->rx_frames;
+	v[2] = n->tx_bytes;
+	v[3] = n->tx_frames;
+	virtio_unlock(n->v);
+	fn(arg, "rx.bytes", v[0]);
+	fn(arg, "rx.frames", v[1]);
+	fn(arg, "tx.bytes", v[2]);
+	fn(arg, "tx.frames", v[3]);
+}
+
 const struct device_ops virtio_net_device_ops = {
     .type = "virtio-net",
     .destroy = net_destroy,
@@ -525,6 +550,7 @@ const struct device_ops virtio_net_device_ops = {
     .state = &net_table,
     .st = net_st,
     .post_load = net_post_load,
+    .stats = net_stats,
 };
 
 /* ---- making ---- */

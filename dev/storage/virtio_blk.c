@@ -85,6 +85,8 @@ struct blk {
 	bool quiescing;
 	uint64_t done_queues; /* to be signalled at the end of the batch */
 	unsigned long errors;
+	/* virtio lock: for statistics, by enum block_op */
+	uint64_t requests[BLOCK_ZERO + 1], bytes[BLOCK_ZERO + 1], failed;
 };
 
 /* ---- the end of a request ---- */
@@ -136,6 +138,9 @@ on_done(struct block_req *r, int error)
 		log_failure(b, r, error);
 	virtio_lock(b->v);
 	b->in_flight--;
+	b->requests[r->op]++;
+	b->bytes[r->op] += error == 0 ? r->len : 0;
+	b->failed += error != 0;
 	if (error != 0 || ++q->range >= q->ranges || !start_range(b, q))
 		finish(b, q, error != 0 ? S_IOERR : S_OK, r->op == BLOCK_READ && error == 0 ? q->data_in : 0);
 	virtio_unlock(b->v);
@@ -463,12 +468,41 @@ blk_stop(void *dev)
 	block_stop(((struct blk *)dev)->image);
 }
 
+static void
+blk_stats(void *dev, void (*fn)(void *arg, const char *name, uint64_t value), void *arg)
+{
+	static const struct {
+		const char *requests, *bytes;
+	} names[BLOCK_ZERO + 1] = {
+	    [BLOCK_READ] = {"read.requests", "read.bytes"},
+	    [BLOCK_WRITE] = {"write.requests", "write.bytes"},
+	    [BLOCK_FLUSH] = {"flush.requests", NULL},
+	    [BLOCK_DISCARD] = {"discard.requests", "discard.bytes"},
+	    [BLOCK_ZERO] = {"zero.requests", "zero.bytes"},
+	};
+	struct blk *b = dev;
+	uint64_t requests[BLOCK_ZERO + 1], bytes[BLOCK_ZERO + 1], failed;
+
+	virtio_lock(b->v);
+	memcpy(requests, b->requests, sizeof(requests));
+	memcpy(bytes, b->bytes, sizeof(bytes));
+	failed = b->failed;
+	virtio_unlock(b->v);
+	for (unsigned op = 0; op <= BLOCK_ZERO; op++) {
+		fn(arg, names[op].requests, requests[op]);
+		if (names[op].bytes != NULL)
+			fn(arg, names[op].bytes, bytes[op]);
+	}
+	fn(arg, "failed.requests", failed);
+}
+
 static const struct device_ops blk_device_ops = {
     .type = "virtio-blk",
     .destroy = blk_destroy,
     .reset = blk_reset,
     .start = blk_start,
     .stop = blk_stop,
+    .stats = blk_stats,
 };
 
 /* ---- making ---- */

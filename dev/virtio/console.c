@@ -73,7 +73,8 @@ struct vcon {
 	struct port port[PORTS_MAX];
 	unsigned ports; /* the highest number + 1 */
 	struct vcon_state st;
-	struct virtq_chain chain; /* loop thread */
+	struct virtq_chain chain;    /* loop thread */
+	uint64_t rx_bytes, tx_bytes; /* virtio lock: for statistics */
 };
 
 static unsigned
@@ -210,6 +211,7 @@ transmit_chain(struct vcon *vc, struct virtq *q, struct port *p)
 		for (size_t i = 0; i < n; i++, ++*sent) {
 			if (!console_tx(p->end, bytes[i]))
 				return false;
+			vc->tx_bytes++;
 		}
 	}
 	*sent = 0;
@@ -265,6 +267,7 @@ port_rx(void *ctx, const uint8_t *buf, size_t len)
 			break;
 		}
 	}
+	vc->rx_bytes += done;
 	virtio_signal(vc->v, q);
 	virtio_unlock(vc->v);
 	if (taken > 2 * QUEUE_SIZE)
@@ -399,6 +402,20 @@ vcon_post_load(void *dev, struct err *err)
 	return 0;
 }
 
+static void
+vcon_stats(void *dev, void (*fn)(void *arg, const char *name, uint64_t value), void *arg)
+{
+	struct vcon *vc = dev;
+	uint64_t rx, tx;
+
+	virtio_lock(vc->v);
+	rx = vc->rx_bytes;
+	tx = vc->tx_bytes;
+	virtio_unlock(vc->v);
+	fn(arg, "rx.bytes", rx);
+	fn(arg, "tx.bytes", tx);
+}
+
 static const struct device_ops vcon_device_ops = {
     .type = "virtio-console",
     .destroy = vcon_destroy,
@@ -408,6 +425,7 @@ static const struct device_ops vcon_device_ops = {
     .state = &vcon_table,
     .st = vcon_st,
     .post_load = vcon_post_load,
+    .stats = vcon_stats,
 };
 
 /* ---- making ---- */

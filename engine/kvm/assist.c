@@ -28,7 +28,7 @@ kvm_assist_init(struct kvm_cpu *c, struct err *err)
 {
 	struct kvm_vm *vm = c->vm;
 	struct engine_vm_cfg cfg = vm->cfg;
-	int r = 0;
+	struct err e = {0}; /* *err may hold an earlier error */
 
 	if (c->assist.soft != NULL)
 		return 0;
@@ -40,14 +40,15 @@ kvm_assist_init(struct kvm_cpu *c, struct err *err)
 	memset(c->assist.state, 0, sizeof(*c->assist.state));
 	pthread_mutex_lock(&vm->lock);
 	if (vm->soft == NULL)
-		vm->soft = engine_soft.vm_create(&cfg, err);
+		vm->soft = engine_soft.vm_create(&cfg, &e);
 	kvm_dirty_watch(vm);
-	if (vm->soft == NULL)
-		r = -err->code;
-	else
-		c->assist.soft = engine_soft.vcpu_create(vm->soft, c->id, c->cpuid, err);
+	if (vm->soft != NULL)
+		c->assist.soft = engine_soft.vcpu_create(vm->soft, c->id, c->cpuid, &e);
 	pthread_mutex_unlock(&vm->lock);
-	return r != 0 || c->assist.soft != NULL ? r : -err->code;
+	if (c->assist.soft != NULL)
+		return 0;
+	*err = e;
+	return -e.code;
 }
 
 void

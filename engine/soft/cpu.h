@@ -187,15 +187,17 @@ enum { LEAVE_NONE, LEAVE_EXC, LEAVE_EXIT, LEAVE_BLOCK };
 enum soft_exc_kind { EXCK_FAULT, EXCK_TRAP, EXCK_INT, EXCK_INT3, EXCK_EXT, EXCK_NMI };
 
 /* Translated code by linear address, a table an MMU index. */
-#define JIT_JC_SIZE	  4096u
-#define JIT_JC_MASK	  0x1f0feull /* the address bits that choose the entry: JIT_JC_INDEX() */
-#define JIT_JC_INDEX(rip) ((unsigned)((rip) >> 1 & 0x7f) | ((unsigned)((rip) >> 12 & 0x1f) << 7))
+#define JIT_JC_BITS	  12
+#define JIT_JC_SIZE	  (1u << JIT_JC_BITS)
+#define JIT_JC_HASH	  0x9e3779b1u
+#define JIT_JC_INDEX(rip) ((uint32_t)(rip)*JIT_JC_HASH >> (32 - JIT_JC_BITS))
 #define JIT_JC_USED	  512u /* entries that are remembered as in use, to be emptied one by one */
 struct jit_jc {
 	uint64_t rip; /* JIT_JC_NONE: empty */
 	struct jit_unit *unit;
 	uint64_t pagebase, pad;
 };
+#define JIT_JC_SHIFT	5		      /* log2 of its size */
 #define JIT_JC_NONE	0x5555555555555555ull /* no canonical address */
 #define JIT_STACK_BYTES (64 * KIB)
 
@@ -237,9 +239,8 @@ struct soft_cpu {
 	uint64_t jit_la, jit_tmp, jit_tsc;   /* guest TSC = host TSC + jit_tsc */
 	uintptr_t jit_addend;
 	struct jit_exit *jit_exit;
-	uint32_t jit_variant; /* under soft.verify: how the next unit is entered */
-	uint32_t jit_br;      /* BR_*: the last indirect branch */
-	uint64_t jit_jc_mask;
+	uint32_t jit_variant;	 /* under soft.verify: how the next unit is entered */
+	uint32_t jit_br;	 /* BR_*: the last indirect branch */
 	uint64_t jit_r11;	 /* while C code runs */
 	uint64_t jit_addends[4]; /* of groups but the first, which has R11 (jit_group.c) */
 

@@ -259,18 +259,6 @@ em_vex3(struct emit *e, unsigned reg, unsigned index, unsigned base, unsigned ma
 	em_8(e, w << 7 | (~vvvv & 15) << 3 | l << 2 | pp);
 }
 
-/* pext dst, src, gs:[disp]: the mask's bits of src, packed; no flags */
-static inline void
-em_pext_gs(struct emit *e, unsigned dst, unsigned src, size_t disp)
-{
-	em_8(e, 0x65);
-	em_vex3(e, dst, 0, 0, 2, 1, src, 0, 2);
-	em_8(e, 0xf5);
-	em_8(e, (dst & 7) << 3 | 4);
-	em_8(e, 0x25);
-	em_32(e, (uint32_t)disp);
-}
-
 /* rorx dst, src, n; no flags */
 static inline void
 em_rorx(struct emit *e, unsigned dst, unsigned src, unsigned n)

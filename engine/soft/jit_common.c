@@ -188,6 +188,8 @@ emit_enter(struct emit *e)
 	em_fl_load(e);
 	em_mov(e, 0, H_RAX, H_RCX);
 	load_gprs(e, true);
+	em_gs_load(e, H_R10,
+		   CPU_OFF(rip)); /* another vCPU may drop the unit now: then this leads to the lookup */
 	em_gs_load(e, H_RSP, CPU_OFF(jit_sp));
 	em_8(e, 0x65); /* jmp gs:[jit_code] */
 	em_8(e, 0xff);
@@ -308,8 +310,12 @@ void
 jit_emit_lookup(struct jit *j, struct emit *e, unsigned mmu)
 {
 	size_t t = CPU_OFF(jit_jc) + mmu * sizeof(((struct soft_cpu *)NULL)->jit_jc[0]);
-	em_pext_gs(e, H_R11, H_R10, CPU_OFF(jit_jc_mask));
-	em_shift(e, 0, 4, H_R11, 5);					    /* shl */
+	em_rex(e, 0, H_R11, 0, H_R10); /* imul r11d, r10d, hash: JIT_JC_INDEX() */
+	em_8(e, 0x69);
+	em_8(e, 0xc0 | (H_R11 & 7) << 3 | (H_R10 & 7));
+	em_32(e, JIT_JC_HASH);
+	em_shift(e, 0, 5, H_R11, 32 - JIT_JC_BITS - JIT_JC_SHIFT);
+	em_alu_imm(e, 0, 4, H_R11, (JIT_JC_SIZE - 1) << JIT_JC_SHIFT);
 	em_gsi(e, 1, 0x3b, H_R10, H_R11, t + offsetof(struct jit_jc, rip)); /* cmp */
 	em_jcc(e, 5, j->c.lookup);
 	em_gsi(e, 1, 0x8b, H_RCX, H_R11, t + offsetof(struct jit_jc, pagebase));

@@ -43,7 +43,6 @@ soft_jit_vcpu_init(struct soft_cpu *cpu, struct err *err)
 	cpu->self = cpu;
 	cpu->fpu_out = 1;
 	cpu->fximage[512] = 1;
-	cpu->jit_jc_mask = JIT_JC_MASK;
 	cpu->jit_stacks = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (cpu->jit_stacks == MAP_FAILED) {
 		cpu->jit_stacks = NULL;
@@ -67,10 +66,13 @@ soft_jit_vcpu_init(struct soft_cpu *cpu, struct err *err)
 void
 soft_jit_vcpu_fini(struct soft_cpu *cpu)
 {
+	if (tls_cpu == cpu) { /* this thread's alternate stack is about to go */
+		stack_t none = {.ss_flags = SS_DISABLE};
+		sigaltstack(&none, NULL);
+		tls_cpu = NULL;
+	}
 	if (cpu->jit_stacks != NULL)
 		munmap(cpu->jit_stacks, GUARD + MMU_COUNT * STACK_PITCH + ALT_BYTES);
-	if (tls_cpu == cpu)
-		tls_cpu = NULL;
 }
 
 static void

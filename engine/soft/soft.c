@@ -613,9 +613,10 @@ soft_vcpu_create(struct engine_vm *evm, unsigned id, const struct x86_cpuid *cpu
 	put_le32(cpu->fximage + 24, 0x1f80);
 	derive_allowed(cpu);
 	soft_pmu_init(cpu);
-	if (vm->verify && id != 0)
+	bool second = vm->verify && id != 0;
+	if (second)
 		err_set(err, EINVAL, "soft.verify: for one virtual CPU only");
-	if (err->code != 0 || soft_jit_vcpu_init(cpu, err) != 0 ||
+	if (second || soft_jit_vcpu_init(cpu, err) != 0 ||
 	    (vm->verify && cpu->jit_on && soft_verify_create(cpu, err) != 0)) {
 		soft_jit_vcpu_fini(cpu);
 		free(cpu->cpuid);

@@ -13,7 +13,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import vmm  # noqa: E402
 import tap  # noqa: E402
 
-GUEST = "suspend,2;echo,lhyve:,time;date,-u,+%s;nproc;clocksource;echo,lhyve:,warnings;warnings;poweroff"
+GUEST = "settle;suspend,2;echo,lhyve:,time;date,-u,+%s;nproc;clocksource;echo,lhyve:,warnings;warnings;poweroff"
 
 
 def main():

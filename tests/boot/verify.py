@@ -16,7 +16,6 @@ def main():
     name = f"{flavour} under soft.verify"
     try:
         kernel = vmm.Kernel(flavour)
-        vmm.script("mkinitramfs", "686" if "686" in flavour else "amd64", kernel.initrd)
     except tap.Skip as e:
         t.skip(name, e)
         t.done()

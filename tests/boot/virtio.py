@@ -3,6 +3,7 @@
 """virtio devices under Linux: busybox, the modules of the kernel's package, and what happens to disks and networks."""
 import hashlib
 import http.server
+import json
 import os
 import re
 import shutil
@@ -187,6 +188,18 @@ def cable(lab, p, name):
     assert m[1] == "3", m[0]
 
 
+def counters(lab, name):
+    """What went through the devices so far is counted."""
+    r = subprocess.run([lab.ctl, "stats", name, "--json"], capture_output=True, text=True, timeout=GUARD, check=True)
+    devices = json.loads(r.stdout)["devices"]
+    disk, card = devices["pci.0.3.0.blk"], devices["pci.0.8.0.net"]
+    assert disk["read_bytes"] > 0 and disk["write_bytes"] > 0 and disk["flush_requests"] > 0, disk
+    assert disk["read_bytes"] % 512 == 0 and disk["failed_requests"] == 0, disk
+    assert devices["pci.0.4.0.blk"]["write_bytes"] == 0, devices
+    assert devices["pci.0.5.0.blk"]["failed_requests"] > 0, devices  # the full host disk
+    assert card["rx_bytes"] >= 60 * card["rx_frames"] // 2 > 0 and card["tx_frames"] > 0, card
+
+
 def port(p, path):
     answer(p, "port: org.lhyve.test")
     with socket.socket(socket.AF_UNIX) as s:
@@ -253,7 +266,7 @@ def everything(lab, name, cpus, extra, split):
                             ("a read-only disk", readonly_disk, p),
                             ("a full host disk", full_disk, p, f"{lab.path('small')}/filler"),
                             ("a shrunk image", shrunk_disk, p, shrink), ("random numbers", random, p),
-                            ("a network", network, p, ports, 65520), ("the cable out and in", cable, lab, p, lab.name("vm")), ("a port", port, p, sock),
+                            ("a network", network, p, ports, 65520), ("the cable out and in", cable, lab, p, lab.name("vm")), ("counters", counters, lab, lab.name("vm")), ("a port", port, p, sock),
                             ("unbound and bound again", rebind, p, 7, image)):
         t.case(f"{name}: {case}", fn, *args)
         if not p.isalive():

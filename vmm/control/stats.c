@@ -144,7 +144,19 @@ control_stats_json(const struct control_stats *s)
 
 /* ---- Prometheus ---- */
 
-enum which { W_EXIT, W_INTERRUPTS, W_NMIS, W_INSTRUCTIONS, W_ENGINE, W_RX, W_TX, W_DEVICE, WHICH };
+enum which {
+	W_EXIT,
+	W_INTERRUPTS,
+	W_NMIS,
+	W_INSTRUCTIONS,
+	W_ENGINE,
+	W_RX,
+	W_TX,
+	W_READ,
+	W_WRITE,
+	W_DEVICE,
+	WHICH
+};
 
 static const struct {
 	const char *family, *help;
@@ -156,6 +168,8 @@ static const struct {
     [W_ENGINE] = {"lhyve_engine_total", "The engine's own counters of a virtual CPU."},
     [W_RX] = {"lhyve_device_receive_bytes_total", "Bytes from the host into a device."},
     [W_TX] = {"lhyve_device_transmit_bytes_total", "Bytes from a device to the host."},
+    [W_READ] = {"lhyve_disk_read_bytes_total", "Bytes that a disk read for the guest."},
+    [W_WRITE] = {"lhyve_disk_written_bytes_total", "Bytes that a disk wrote for the guest."},
     [W_DEVICE] = {"lhyve_device_total", "Other counters of a device."},
 };
 
@@ -165,11 +179,9 @@ family_of(const struct control_counter *row)
 	static const struct {
 		const char *name;
 		enum which which;
-	} named[] = {{"interrupts", W_INTERRUPTS},
-		     {"nmis", W_NMIS},
-		     {"instructions", W_INSTRUCTIONS},
-		     {"rx.bytes", W_RX},
-		     {"tx.bytes", W_TX}};
+	} named[] = {{"interrupts", W_INTERRUPTS}, {"nmis", W_NMIS},   {"instructions", W_INSTRUCTIONS},
+		     {"rx.bytes", W_RX},	   {"tx.bytes", W_TX}, {"read.bytes", W_READ},
+		     {"write.bytes", W_WRITE}};
 	unsigned n;
 
 	if (is_exit(row))
