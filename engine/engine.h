@@ -85,6 +85,9 @@ struct engine_vm_cfg {
 	uint64_t soft_code_cache; /* bytes for translated code; 0: the soft engine interprets */
 };
 
+/* Features of CPUID leaf 7 that an engine may have where the host's processor has not: bits of ECX. */
+enum engine_feature { ENGINE_PKU = 1 << 3, ENGINE_LA57 = 1 << 16, ENGINE_PKS = 1u << 31 };
+
 struct engine_ops {
 	const char *name; /* "soft", "kvm" */
 	/* Can VMs be made at all? NULL: always. */
@@ -95,6 +98,8 @@ struct engine_ops {
 	void (*vm_destroy)(struct engine_vm *vm);
 	/* Which CPUID features the engine can give on this host: host leaves, filtered. */
 	void (*cpuid_filter)(struct x86_cpuid *table);
+	/* Offer these (enum engine_feature) too, as far as the engine can do them itself. NULL: none. */
+	void (*cpuid_add)(struct x86_cpuid *table, uint32_t features);
 	struct engine_vcpu *(*vcpu_create)(struct engine_vm *vm, unsigned id, const struct x86_cpuid *cpuid,
 					   struct err *err);
 	void (*vcpu_destroy)(struct engine_vcpu *v);

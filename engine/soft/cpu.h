@@ -369,6 +369,15 @@ soft_canonical(const struct soft_cpu *cpu, uint64_t la)
 	return (uint64_t)((int64_t)(la << sh) >> sh) == la;
 }
 
+/* What a base register or an invalidation takes: canonical for the widest addresses that the processor knows,
+ * whatever CR4.LA57 says. */
+static inline bool
+soft_canonical_wide(const struct soft_cpu *cpu, uint64_t la)
+{
+	unsigned sh = (cpu->cr4_allowed & CR4_LA57) ? 7 : 16;
+	return (uint64_t)((int64_t)(la << sh) >> sh) == la;
+}
+
 /* ---- leaving (excp.c, soft.c) ---- */
 void soft_raise(struct soft_cpu *cpu, unsigned vec) __attribute__((noreturn, cold));
 void soft_raise_err(struct soft_cpu *cpu, unsigned vec, uint32_t err) __attribute__((noreturn, cold));
@@ -667,6 +676,7 @@ uint64_t soft_rdmsr(struct soft_cpu *cpu, uint32_t msr);
 void soft_wrmsr(struct soft_cpu *cpu, uint32_t msr, uint64_t v);
 void soft_set_efer(struct soft_cpu *cpu, uint64_t v);
 void soft_cpuid_filter(struct x86_cpuid *t); /* cpuid.c */
+void soft_cpuid_add(struct x86_cpuid *t, uint32_t features);
 void soft_cpuid(struct soft_cpu *cpu, uint32_t leaf, uint32_t sub, uint32_t out[4]);
 uint32_t soft_xsave_size(struct soft_cpu *cpu, bool compact); /* of what XCR0 (and XSS) enable: CPUID 0xD */
 bool soft_io_allowed(struct soft_cpu *cpu, uint16_t port, unsigned size);

@@ -816,6 +816,7 @@ const struct engine_ops engine_soft = {
     .vm_create = soft_vm_create,
     .vm_destroy = soft_vm_destroy,
     .cpuid_filter = soft_cpuid_filter,
+    .cpuid_add = soft_cpuid_add,
     .vcpu_create = soft_vcpu_create,
     .vcpu_destroy = soft_vcpu_destroy,
     .run = soft_run,
