@@ -48,6 +48,7 @@ void
 jit_emit_goto(struct jx *x, int32_t target)
 {
 	if (in_page(target)) {
+		jit_fl_somewhere(x);
 		align_rel32(x, 1);
 		jit_ool(x, OOL_EXIT, em_jmp(&x->e, 0xe9, x->e.p))->target = target;
 	} else {
@@ -89,6 +90,7 @@ emit_count(struct jx *x, bool loop)
 	struct emit *e = &x->e;
 	unsigned w = x->z->address_width == 64, rcx = jit_host[X86_RCX];
 	int32_t target = branch_target(x);
+	jit_fl_somewhere(x);
 	if (loop)
 		em_lea(e, w, rcx, rcx, EM_NONE, 0, -1);
 	em_mov(e, w, H_RCX, rcx);
@@ -120,6 +122,8 @@ emit_push_return(struct jx *x)
 {
 	struct emit *e = &x->e;
 	struct em_at at;
+	if (x->fl_host)
+		jit_fl_save(x); /* cheaper than later */
 	jit_at_sp(x, -(int)word(x), word(x), true, true, &at);
 	jit_fl_save(x);
 	load_linear(x, H_RCX, (int32_t)(x->off + x->z->length));
@@ -143,6 +147,7 @@ emit_landing(struct jx *x)
 	em_gs_store(e, H_RCX, CPU_OFF(jit_pagebase));
 	x->fl_ax = true;
 	x->fl_host = false;
+	x->fl_rec.kind = REC_NONE;
 	x->fpu_known = false;
 	jit_group_none(x);
 }
@@ -174,6 +179,8 @@ indirect_operand(struct jx *x)
 		jit_reg_load(x, H_R10, soft_reg_offset(op->reg.value) / 8, x->is64);
 		return true;
 	}
+	if (x->fl_host)
+		jit_fl_save(x);
 	if (op->type != ZYDIS_OPERAND_TYPE_MEMORY || !jit_operand(x, op, word(x), false, false, &at))
 		return false;
 	em_op_at(&x->e, x->is64, 0x8b, H_R10, &at);
@@ -200,6 +207,8 @@ check_canonical(struct jx *x)
 	unsigned by = x->mode & JMODE_LA57 ? 7 : 16;
 	if (!x->is64)
 		return;
+	if (x->fl_host)
+		jit_fl_save(x);
 	jit_fl_clobber(x);
 	em_mov(e, 1, H_RCX, H_R10);
 	em_shift(e, 1, 4, H_RCX, by);
@@ -232,6 +241,8 @@ emit_ret(struct jx *x)
 {
 	unsigned pop = x->op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE ? (unsigned)x->op[0].imm.value.u : 0;
 	struct em_at at;
+	if (x->fl_host)
+		jit_fl_save(x);
 	jit_at_sp(x, 0, word(x), false, false, &at);
 	jit_fl_save(x);
 	em_op_at(&x->e, x->is64, 0x8b, H_R10, &at);
@@ -258,6 +269,8 @@ jit_flow_insn(struct jx *x)
 	const ZydisDecodedInstruction *z = x->z;
 	bool imm = x->op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
 	struct jx_mark before = jit_mark(x);
+	if (z->meta.branch_type != ZYDIS_BRANCH_TYPE_NONE)
+		jit_fl_forget(x);
 	if (z->mnemonic == ZYDIS_MNEMONIC_RET && z->meta.branch_type == ZYDIS_BRANCH_TYPE_NEAR &&
 	    z->operand_width == word(x) * 8) {
 		emit_ret(x);
@@ -430,31 +443,32 @@ enum jit_flow
 jit_stack_insn(struct jx *x)
 {
 	struct jx_mark before = jit_mark(x);
-	bool ok = false;
+	bool (*emit)(struct jx * x);
 	switch (x->z->mnemonic) {
 	case ZYDIS_MNEMONIC_PUSH:
-		ok = emit_push(x);
+		emit = emit_push;
 		break;
 	case ZYDIS_MNEMONIC_POP:
-		ok = emit_pop(x);
+		emit = emit_pop;
 		break;
 	case ZYDIS_MNEMONIC_LEAVE:
-		ok = emit_leave(x);
+		emit = emit_leave;
 		break;
 	case ZYDIS_MNEMONIC_LEA:
-		ok = emit_lea(x);
+		emit = emit_lea;
 		break;
 	case ZYDIS_MNEMONIC_CDQE:
 	case ZYDIS_MNEMONIC_CWDE:
-		ok = emit_extend_rax(x);
+		emit = emit_extend_rax;
 		break;
 	case ZYDIS_MNEMONIC_RDTSC:
-		ok = emit_rdtsc(x);
+		emit = emit_rdtsc;
 		break;
 	default:
 		return FLOW_NOT;
 	}
-	if (ok)
+	jit_fl_forget(x);
+	if (emit(x))
 		return FLOW_NEXT;
 	jit_undo(x, &before);
 	return FLOW_NOT;
@@ -522,6 +536,8 @@ jit_emit_ool(struct jx *x)
 	for (unsigned n = 0; n < x->nool; n++) {
 		const struct ool *o = &x->ool[n];
 		em_patch(o->from, e->p);
+		if (!o->ax && !o->host)
+			jit_recipe(e, &o->rec);
 		if (!o->ax && o->kind != OOL_EXIT)
 			em_fl_save(e);
 		switch (o->kind) {

@@ -61,6 +61,16 @@ jit_rx(const struct jit *j, const uint8_t *rw)
 	return j->rx + (rw - j->rw);
 }
 
+/* How to have the flags of an instruction again: do it again (CMP, TEST), or take it back and do it again
+ * (ADD, SUB). jit_flags.c */
+enum { REC_NONE, REC_CMP, REC_TEST, REC_ADD, REC_SUB };
+enum { REC_IMM = 17 };
+struct jx_recipe {
+	uint8_t kind, size; /* REC_*; bytes */
+	uint8_t dst, src;   /* guest registers; REC_IMM */
+	int64_t imm;
+};
+
 enum ool_kind { OOL_SLOW, OOL_GROUP, OOL_EXIT, OOL_FAR, OOL_INDIRECT, OOL_STEP, OOL_POLL };
 
 struct ool { /* code that stands behind the unit */
@@ -70,8 +80,9 @@ struct ool { /* code that stands behind the unit */
 	uint32_t what;	     /* the same: SLOW_* */
 	int32_t target;	     /* OOL_EXIT, OOL_FAR: page offset, may lie outside the page */
 	unsigned off;	     /* of the instruction */
-	bool ax;	     /* the flags are in AX, else in EFLAGS */
-	bool one;	     /* OOL_SLOW: the address goes to R10 alone */
+	bool ax, host;	     /* the flags are in AX, in EFLAGS, else by rec */
+	struct jx_recipe rec;
+	bool one; /* OOL_SLOW: the address goes to R10 alone */
 };
 
 #define JIT_OOL_MAX   (JIT_UNIT_INSNS * 4 + 2)
@@ -93,7 +104,8 @@ struct jx { /* a translation under way */
 	unsigned n, count; /* index of the instruction in j->pre; how many there are */
 	struct jx_group group[JIT_GROUPS];
 	bool no_group;	     /* the instruction needs R11 for something else */
-	bool fl_host, fl_ax; /* where the guest's flags are: EFLAGS, AX; at least one */
+	bool fl_host, fl_ax; /* where the guest's flags are: EFLAGS, AX, or by the recipe; at least one */
+	struct jx_recipe fl_rec;
 	struct jit_unit *u;
 	struct ool ool[JIT_OOL_MAX];
 	unsigned nool;
@@ -115,20 +127,28 @@ void jit_chain(struct soft_code *c, struct jit_exit *x, struct jit_unit *to);
 void jit_emit_common(struct jit *j);
 void jit_emit_lookup(struct jit *j, struct emit *e, unsigned mmu);
 
-/* ---- jit_mem.c: flags, addresses, access to memory ---- */
+/* ---- jit_flags.c ---- */
+void jit_fl_save(struct jx *x);	     /* the flags are in AX (too) */
+void jit_fl_host(struct jx *x);	     /* the flags are in EFLAGS (too) */
+void jit_fl_somewhere(struct jx *x); /* the flags are in AX or EFLAGS */
+void jit_fl_clobber(struct jx *x);   /* EFLAGS may be changed by what follows */
+void jit_fl_set(struct jx *x);	     /* the guest's instruction has written them all, or was given them */
+void jit_fl_note(struct jx *x);	     /* and may be done again */
+bool jit_recipe_lost(const struct jx *x);		    /* the instruction writes what the recipe wants */
+void jit_fl_forget(struct jx *x);			    /* is about to: do without it */
+void jit_recipe(struct emit *e, const struct jx_recipe *r); /* the flags into EFLAGS; AX is lost */
+
+/* ---- jit_mem.c: addresses, access to memory ---- */
 /* A point to go back to when an instruction turns out not to be done in the way that was begun. */
 struct jx_mark {
 	uint8_t *p;
 	unsigned nool, nfault;
 	bool fl_host, fl_ax, fpu_known;
+	struct jx_recipe fl_rec;
 	struct jx_group group[JIT_GROUPS];
 };
 struct jx_mark jit_mark(const struct jx *x);
 void jit_undo(struct jx *x, const struct jx_mark *m);
-void jit_fl_save(struct jx *x);	   /* the flags are in AX (too) */
-void jit_fl_host(struct jx *x);	   /* the flags are in EFLAGS; AX is free */
-void jit_fl_clobber(struct jx *x); /* EFLAGS may be changed by what follows */
-void jit_fl_set(struct jx *x);	   /* the guest's instruction has written them all, or was given them */
 /* Make operand m, or what lies at a guest register (RSP, RBP) + disp, accessible: *at is it in host memory.
  * Uses R10, and RCX, which stays in use unless `one`. False: not done here. EFLAGS change. */
 bool jit_operand(struct jx *x, const ZydisDecodedOperand *m, unsigned size, bool write, bool one,
@@ -159,7 +179,7 @@ enum { KIND_NOT, KIND_PLAIN, KIND_TRAPS };
 /* Is the instruction the host's own, may it trap there; *fpu: x87 or MMX. */
 unsigned jit_insn_kind(const struct jx *x, bool *fpu);
 enum { FLAGS_READ = 1, FLAGS_WRITTEN = 2 };
-unsigned jit_insn_flags(const ZydisDecodedInstruction *z); /* FLAGS_READ also when some stay as they were */
+unsigned jit_insn_flags(const struct jx *x); /* FLAGS_READ also when some stay as they were */
 bool jit_is_x87(const ZydisDecodedInstruction *z);
 
 /* ---- jit_insn.c ---- */

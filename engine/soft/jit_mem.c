@@ -1,11 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/*
- * Where the guest's flags are, and how translated code reaches guest memory.
- *
- * The check of an access changes EFLAGS, so before the first one after an instruction that set them they go
- * to AX (LAHF, SETO AL), where they stay good until an instruction sets them anew; they come back (ADD AL,
- * SAHF) only before an instruction that wants them. So they are exact wherever a fault may be.
- */
+/* How translated code reaches guest memory: addresses, the check, what is checked together. */
 #include "engine/soft/decode.h"
 #include "engine/soft/jit_int.h"
 
@@ -17,6 +11,7 @@ jit_mark(const struct jx *x)
 			    .nfault = x->nfault,
 			    .fl_host = x->fl_host,
 			    .fl_ax = x->fl_ax,
+			    .fl_rec = x->fl_rec,
 			    .fpu_known = x->fpu_known};
 	memcpy(m.group, x->group, sizeof(m.group));
 	return m;
@@ -30,6 +25,7 @@ jit_undo(struct jx *x, const struct jx_mark *m)
 	x->nfault = m->nfault;
 	x->fl_host = m->fl_host;
 	x->fl_ax = m->fl_ax;
+	x->fl_rec = m->fl_rec;
 	x->fpu_known = m->fpu_known;
 	memcpy(x->group, m->group, sizeof(x->group));
 }
@@ -40,41 +36,9 @@ jit_ool(struct jx *x, enum ool_kind kind, uint8_t *from)
 	struct ool *o = &x->ool[x->nool];
 	LH_ASSERT(x->nool < JIT_OOL_MAX);
 	x->nool++;
-	*o = (struct ool){.kind = kind, .from = from, .off = x->off, .ax = x->fl_ax};
+	*o = (struct ool){
+	    .kind = kind, .from = from, .off = x->off, .ax = x->fl_ax, .host = x->fl_host, .rec = x->fl_rec};
 	return o;
-}
-
-/* ---- flags ---- */
-void
-jit_fl_save(struct jx *x)
-{
-	if (x->fl_ax)
-		return;
-	em_fl_save(&x->e);
-	x->fl_ax = true;
-}
-
-void
-jit_fl_host(struct jx *x)
-{
-	if (!x->fl_host)
-		em_fl_load(&x->e);
-	x->fl_ax = x->fl_ax && x->fl_host;
-	x->fl_host = true;
-}
-
-void
-jit_fl_clobber(struct jx *x)
-{
-	jit_fl_save(x);
-	x->fl_host = false;
-}
-
-void
-jit_fl_set(struct jx *x)
-{
-	x->fl_host = true;
-	x->fl_ax = false;
 }
 
 /* ---- addresses ---- */
@@ -228,43 +192,53 @@ begin_group(struct jx *x, unsigned k, unsigned moved)
 		em_gs_store(&x->e, H_R10, addend_off(k));
 }
 
-/* The register that holds group k's addend: R11, or RCX, which is loaded. */
-static unsigned
-group_addend(struct jx *x, unsigned k)
-{
-	if (k == 0)
-		return H_R11;
-	em_gs_load(&x->e, H_RCX, addend_off(k));
-	return H_RCX;
-}
-
 /* [base + index + disp] with no more than R10: RCX is wanted. */
 static void
 only_r10(struct jx *x, struct em_at *at)
 {
-	if (at->index != H_RCX)
+	if (at->index != H_RCX && at->base != H_RCX)
 		return;
 	em_op_at(&x->e, 1, 0x8d, H_R10, at); /* lea */
 	*at = (struct em_at){.base = H_R10, .index = EM_NONE};
 }
 
-/* Memory operand m within group k. */
+/* What is to be added for group k, as a part of *at: R11, or R10, which is loaded unless it is there, or RCX
+ * when R10 is the base. */
 static void
-group_operand(struct jx *x, const ZydisDecodedOperand *m, unsigned k, struct em_at *at)
+add_group(struct jx *x, unsigned k, bool there, struct em_at *at)
+{
+	at->index = H_R11;
+	if (k == 0)
+		return;
+	at->index = at->base == H_R10 ? H_RCX : H_R10;
+	if (!there)
+		em_gs_load(&x->e, at->index, addend_off(k));
+}
+
+/* Memory operand m within group k. begun: what is to be added is in R10. */
+static void
+group_operand(struct jx *x, const ZydisDecodedOperand *m, unsigned k, bool begun, struct em_at *at)
 {
 	int64_t disp = m->mem.disp.value;
-	unsigned g = soft_reg_offset(m->mem.base) / 8;
-	*at = (struct em_at){.base = H_R10};
-	if (m->mem.base != ZYDIS_REGISTER_RIP && m->mem.index == ZYDIS_REGISTER_NONE &&
-	    disp == (int32_t)disp) {
-		at->disp = (int32_t)disp;
-		at->base = (uint8_t)jit_host[g];
-		if (jit_host[g] == EM_NONE)
-			em_gs_load(&x->e, at->base = H_R10, GPR_OFF(g));
-	} else {
+	bool rip = m->mem.base == ZYDIS_REGISTER_RIP;
+	unsigned g = rip ? 16 : soft_reg_offset(m->mem.base) / 8;
+	begun = begun && k != 0;
+	if (rip)
+		disp += x->off + x->z->length;
+	if (m->mem.index != ZYDIS_REGISTER_NONE || disp != (int32_t)disp) {
 		LH_ASSERT(jit_emit_offset(x, m, 0, H_R10, 1)); /* it was possible when the group began */
+		*at = (struct em_at){.base = H_R10};
+		add_group(x, k, false, at);
+		return;
 	}
-	at->index = (uint8_t)group_addend(x, k);
+	*at = (struct em_at){.disp = (int32_t)disp};
+	if (!rip && jit_host[g] != EM_NONE) {
+		at->base = (uint8_t)jit_host[g];
+	} else {
+		at->base = begun ? H_RCX : H_R10;
+		em_gs_load(&x->e, at->base, rip ? CPU_OFF(jit_pagebase) : GPR_OFF(g));
+	}
+	add_group(x, k, begun, at);
 }
 
 bool
@@ -283,7 +257,7 @@ jit_operand(struct jx *x, const ZydisDecodedOperand *m, unsigned size, bool writ
 	}
 	if (how == GROUP_BEGIN)
 		begin_group(x, k, moved);
-	group_operand(x, m, k, at);
+	group_operand(x, m, k, how == GROUP_BEGIN, at);
 	if (one)
 		only_r10(x, at);
 	return true;
@@ -306,7 +280,7 @@ jit_at(struct jx *x, unsigned g, int disp, unsigned size, bool write, bool one, 
 	if (how == GROUP_BEGIN)
 		begin_group(x, k, moved);
 	*at = (struct em_at){.base = jit_host[g], .disp = disp};
-	at->index = (uint8_t)group_addend(x, k);
+	add_group(x, k, how == GROUP_BEGIN, at);
 	if (one)
 		only_r10(x, at);
 }

@@ -32,7 +32,9 @@ jit_emit_interp(struct jx *x, bool end)
 	i[1].aux.p = x->u;
 	x->fpu_known = false;
 	jit_group_none(x);
-	jit_fl_clobber(x);
+	jit_fl_save(x);
+	x->fl_host = false;
+	x->fl_rec.kind = REC_NONE;
 	em_mov_imm64(&x->e, H_R11, (uintptr_t)i);
 	em_jmp(&x->e, end ? 0xe9 : 0xe8, end ? x->j->c.interp_end : x->j->c.interp);
 }
