@@ -281,7 +281,7 @@ struct soft_cpu {
 	uint64_t tsc_offset; /* guest TSC = host TSC + vm offset + this */
 	unsigned pauses;
 	uint64_t pmu_icount, pmu_branches; /* when the counters were brought up to date (pmu.c) */
-	struct soft_trace *trace;	   /* NULL: none (trace.c) */
+	struct tracer *trace;		   /* NULL: none (trace.c) */
 	struct verify *verify;		   /* NULL: not asked for (jit_verify.c) */
 	uint8_t pmu_on, pmi;		   /* a counter is enabled; one that interrupts has overflowed */
 	_Atomic bool pmu_ticks;		   /* one is enabled that interrupts */
@@ -620,7 +620,6 @@ soft_leave_after(struct soft_cpu *cpu, const struct soft_insn *i)
 }
 
 /* ---- traces (trace.c): called while cpu->trace is set ---- */
-LH_MUST_CHECK struct soft_trace *soft_trace_create(const struct engine_trace *t, struct err *err);
 void soft_trace_close(struct soft_cpu *cpu);
 void soft_trace_step(struct soft_cpu *cpu);				 /* an instruction begins */
 void soft_trace_event(struct soft_cpu *cpu);				 /* exc_* is delivered */

@@ -16,6 +16,7 @@
 #include "engine/soft/jit.h"
 #include "engine/soft/ops.h"
 #include "engine/soft/soft.h"
+#include "engine/trace.h"
 
 #define DR6_BS (1u << 14)
 #define BENIGN 255
@@ -633,7 +634,7 @@ soft_vcpu_create(struct engine_vm *evm, unsigned id, const struct x86_cpuid *cpu
 	engine_soft.set_state((struct engine_vcpu *)(void *)cpu, X86_STATE_ALL, &s, err);
 	if (vm->trace.path == NULL || vm->trace.vcpu != id)
 		return (struct engine_vcpu *)(void *)cpu;
-	cpu->trace = soft_trace_create(&vm->trace, err);
+	cpu->trace = tracer_create(&vm->trace, false, err);
 	cpu->jit_one = cpu->jit_on && vm->trace.translated;
 	if (cpu->trace != NULL)
 		return (struct engine_vcpu *)(void *)cpu;
