@@ -234,9 +234,7 @@ emit_unit(struct jx *x, const uint8_t *hva)
 	}
 	if (more && !x->failed) {
 		jit_sp_settle(x);
-		if (x->off >= 0x1000)
-			em_gs_imm32(&x->e, CPU_OFF(jit_br), BR_NONE);
-		jit_emit_goto(x, (int32_t)x->off);
+		jit_emit_goto(x, (int32_t)x->off, BR_NONE);
 	}
 	x->cpu->ctr.jit_insns += n;
 	return true;
@@ -299,6 +297,7 @@ soft_jit_translate(struct soft_cpu *cpu, uint64_t gpa, const uint8_t *hva, uint3
 		goto full;
 	memset(u, 0, sizeof(*u));
 	u->gpa = gpa;
+	u->page_number = c->pages[n]->number;
 	u->mode = mode;
 	x = (struct jx){.cpu = cpu, .j = j, .mode = mode, .u = u};
 	x.e.p = j->rw + j->used;
