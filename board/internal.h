@@ -12,25 +12,22 @@
 
 struct acpi_image;
 struct console;
-struct engine_vm;
 struct gpmap;
-struct memobj;
+struct vmctx;
 
 struct board {
 	struct board_cfg cfg;
 	struct machine machine;
 	uint32_t *apic_ids;
-	struct x86_cpuid cpuid;	     /* what the engine offers */
-	struct x86_cpuid *cpu_cpuid; /* each vCPU's, made of it; the engine keeps pointers */
+	const struct x86_cpuid *cpuid; /* what the engine offers; the library's */
 	unsigned phys_bits;
 
 	struct evloop *loop;
-	struct vm_clock *clock;
-	struct memobj *ram;
-	struct gpmap *mem;
+	struct vmctx *vm;
+	struct vm_clock *clock; /* the VM's */
+	struct gpmap *mem;	/* the VM's */
 	struct io_bus *pio, *mmio;
 	struct cpus *cpus;
-	struct engine_vm *vm;
 
 	/* Every device, in order of creation. */
 	struct device *device;

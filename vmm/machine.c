@@ -144,6 +144,7 @@ machine_board_cfg(const struct config *c, struct board_cfg *b, struct err *err)
 
 	*b = (struct board_cfg){
 	    .name = config_get(c, "name"),
+	    .engine = config_get(c, "engine"),
 	    .memory_bytes = config_uint(c, "memory.size"),
 	    .boot = {.kernel = config_get(c, "boot.kernel"),
 		     .initrd = config_get(c, "boot.initrd"),

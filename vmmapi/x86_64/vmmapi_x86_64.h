@@ -12,6 +12,7 @@ enum vm_exitcode_md {
 	VM_EXITCODE_RDMSR,	   /* an MSR of the local APIC's, without VM_CREATE_INTC: u.md.msr */
 	VM_EXITCODE_WRMSR,
 	VM_EXITCODE_CR8, /* CR8 was written, or is read: without VM_CREATE_INTC */
+	VM_EXITCODE_PMI, /* a performance counter overflowed that interrupts: without VM_CREATE_INTC */
 };
 
 union vmexit_md {
