@@ -237,6 +237,17 @@ make_vm(struct board *b, struct err *err)
 
 /* ---- life ---- */
 
+#define HALT_LOOK_NS NSEC_PER_SEC
+
+static void
+look_for_halt(void *arg)
+{
+	struct board *b = arg;
+
+	cpus_look_for_halt(b->cpus);
+	vm_timer_set(&b->halt_timer, vm_clock_now_ns(b->clock) + HALT_LOOK_NS);
+}
+
 static void
 on_guest_end(void *ctx, enum board_end end)
 {
@@ -246,13 +257,6 @@ on_guest_end(void *ctx, enum board_end end)
 static int
 make_base(struct board *b, struct err *err)
 {
-	struct cpus_cfg c = {
-	    .vm = b->vm,
-	    .count = b->machine.topo.cpus,
-	    .ended = on_guest_end,
-	    .ctx = b,
-	};
-
 	b->loop = evloop_create(err);
 	if (b->loop == NULL)
 		return -err->code;
@@ -262,12 +266,34 @@ make_base(struct board *b, struct err *err)
 	b->mmio = io_bus_create("memory", BIT(b->phys_bits), err);
 	if (b->mmio == NULL)
 		return -err->code;
-	c.pio = b->pio;
-	c.mmio = b->mmio;
-	b->cpus = cpus_create(&c, err);
-	if (b->cpus == NULL || board_sleep_init(b, err) != 0)
+	if (board_sleep_init(b, err) != 0)
 		return -err->code;
 	return board_call_init(b, err);
+}
+
+static int
+settle_apic(struct board *b, struct err *err)
+{
+	b->apic = b->cfg.apic;
+	board_remote_init(b);
+	return vmctx_settle_apic(b->vm, &b->apic, err);
+}
+
+static int
+make_cpu_set(struct board *b, struct err *err)
+{
+	const struct cpus_cfg c = {
+	    .vm = b->vm,
+	    .remote_apics = b->apic != VM_APIC_USER,
+	    .count = b->machine.topo.cpus,
+	    .pio = b->pio,
+	    .mmio = b->mmio,
+	    .ended = on_guest_end,
+	    .ctx = b,
+	};
+
+	b->cpus = cpus_create(&c, err);
+	return b->cpus != NULL ? 0 : -err->code;
 }
 
 static int
@@ -288,6 +314,10 @@ build(struct board *b, struct err *err)
 	if (ret == 0)
 		ret = make_memory(b, err);
 	if (ret == 0)
+		ret = settle_apic(b, err);
+	if (ret == 0)
+		ret = make_cpu_set(b, err);
+	if (ret == 0)
 		ret = board_make_devices(b, err);
 	if (ret == 0)
 		board_firmware_devices(b);
@@ -299,6 +329,8 @@ build(struct board *b, struct err *err)
 		ret = make_cpus(b, &bsp, err);
 	if (ret == 0)
 		ret = vm_clock_attach(b->clock, b->loop, err);
+	if (ret == 0)
+		vm_timer_init(&b->halt_timer, b->clock, look_for_halt, b);
 	return ret;
 }
 
@@ -348,7 +380,10 @@ board_run(struct board *b)
 	}
 	if (ret == 0) {
 		b->started = true;
+		if (b->apic != VM_APIC_USER)
+			look_for_halt(b);
 		evloop_run(b->loop);
+		vm_timer_cancel_sync(&b->halt_timer);
 	}
 	board_call_close(b);
 	cpus_stop(b->cpus);

@@ -11,7 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "base/err.h"
-#include "vmmapi/lhyve.h"
+#include "vmmapi/x86_64/lhyve.h"
 #include "x86/cpuid.h"
 
 struct field_table;
@@ -45,7 +45,8 @@ struct board_pci {
 };
 
 struct board_cfg {
-	const char *name;      /* of the VM */
+	const char *name; /* of the VM */
+	enum vm_apic apic;
 	const char *engine;    /* vm_create()'s: "auto", "kvm", "soft" */
 	uint64_t memory_bytes; /* page multiple */
 	struct x86_topology topo;

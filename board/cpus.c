@@ -54,6 +54,7 @@ struct cpu {
 	uint64_t tsc_adjust;
 	struct vmexit exit;
 	uint64_t exits[EXIT_KINDS];
+	uint64_t exits_seen;	   /* their sum when cpus_look_for_halt() looked last */
 	uint64_t irqs, nmis_given; /* given to the vCPU */
 };
 
@@ -306,6 +307,12 @@ exit_cr8(struct cpu *p)
 }
 
 static void
+exit_eoi(struct cpu *p)
+{
+	lapic_remote_eoi(p->set->lapic, p->exit.u.md.vector);
+}
+
+static void
 exit_hlt(struct cpu *p)
 {
 	struct x86_state s;
@@ -334,6 +341,8 @@ exit_suspended(struct cpu *p)
 {
 	if (p->exit.u.suspended.how == VM_SUSPEND_FAULT)
 		p->set->cfg.ended(p->set->cfg.ctx, BOARD_TRIPLE_FAULT);
+	else if (p->exit.u.suspended.how == VM_SUSPEND_RESET)
+		p->set->cfg.ended(p->set->cfg.ctx, BOARD_REBOOT);
 	atomic_store(&p->set->stop, true);
 }
 
@@ -364,6 +373,7 @@ static const struct {
     EXIT_MD(VM_EXITCODE_RDMSR) = {"exit.rdmsr", exit_rdmsr, true},
     EXIT_MD(VM_EXITCODE_WRMSR) = {"exit.wrmsr", exit_wrmsr, true},
     EXIT_MD(VM_EXITCODE_CR8) = {"exit.cr8", exit_cr8, true},
+    EXIT_MD(VM_EXITCODE_IOAPIC_EOI) = {"exit.eoi", exit_eoi},
     EXIT_MD(VM_EXITCODE_PMI) = {"exit.pmi", exit_pmi},
 };
 
@@ -511,7 +521,7 @@ run_once(struct cpu *p)
 	int ret = vm_run(p->vcpu, &p->exit);
 
 	LH_ASSERT(ret == 0);
-	p->exits[exit_row(p)]++;
+	__atomic_store_n(&p->exits[exit_row(p)], p->exits[exit_row(p)] + 1, __ATOMIC_RELAXED);
 }
 
 static void
@@ -594,6 +604,54 @@ cpu_main(void *arg)
 	return NULL;
 }
 
+/* ---- halted for good, with remote APICs ---- */
+
+static bool
+any_exit_since(struct cpus *c)
+{
+	bool any = false;
+
+	for (unsigned i = 0; i < c->cfg.count; i++) {
+		struct cpu *p = &c->cpu[i];
+		uint64_t sum = 0;
+
+		for (unsigned k = 0; k < EXIT_KINDS; k++)
+			sum += __atomic_load_n(&p->exits[k], __ATOMIC_RELAXED);
+		any |= sum != p->exits_seen;
+		p->exits_seen = sum;
+	}
+	return any;
+}
+
+/* The vCPU does not run. */
+static bool
+halted_for_good(struct cpu *p)
+{
+	struct x86_state s;
+
+	if ((atomic_load(&p->requests) & REQ_SIGNALS) != 0)
+		return false;
+	vcpu_get_state(p->vcpu, X86_STATE_GPR | X86_STATE_EVENT, &s);
+	return s.nmi_pending == 0 &&
+	       (s.activity == ACT_WAIT_SIPI || (s.activity == ACT_HALTED && (s.rflags & FL_IF) == 0));
+}
+
+void
+cpus_look_for_halt(struct cpus *c)
+{
+	bool all = true;
+
+	if (!c->cfg.remote_apics || any_exit_since(c))
+		return;
+	cpus_pause(c);
+	for (unsigned i = 0; i < c->cfg.count && all; i++)
+		all = halted_for_good(&c->cpu[i]);
+	cpus_resume(c);
+	(void)any_exit_since(c); /* the pause's own */
+	if (all)
+		c->cfg.ended(c->cfg.ctx, BOARD_HALT);
+}
+
 /* ---- control ---- */
 
 void
@@ -638,7 +696,8 @@ cpus_get_state(struct cpus *c, unsigned n, struct x86_state *s)
 
 	LH_ASSERT(n < c->cfg.count);
 	vcpu_get_state(p->vcpu, X86_STATE_ALL, s);
-	s->activity = activity[p->activity];
+	if (!c->cfg.remote_apics)
+		s->activity = activity[p->activity];
 }
 
 void
@@ -752,6 +811,20 @@ cpus_set_lapic(struct cpus *c, struct lapic_set *lapic)
 	c->lapic = lapic;
 }
 
+struct vcpu *
+cpus_vcpu(struct cpus *c, unsigned n)
+{
+	return c->cpu[n].vcpu;
+}
+
+/* Remote APICs wait for start-up messages themselves. */
+static void
+set_activity(struct cpu *p, const struct x86_state *s)
+{
+	p->activity = s->activity == ACT_WAIT_SIPI && !p->set->cfg.remote_apics ? WAIT_SIPI : RUNNING;
+	set_dead(p, p->activity == WAIT_SIPI);
+}
+
 int
 cpus_add(struct cpus *c, unsigned n, const struct x86_state *s, struct err *err)
 {
@@ -766,8 +839,7 @@ cpus_add(struct cpus *c, unsigned n, const struct x86_state *s, struct err *err)
 		return err_set(err, why.code, "%s", why.text);
 	}
 	p->exit.exitcode = VM_EXITCODE_BOGUS;
-	p->activity = s->activity == ACT_WAIT_SIPI ? WAIT_SIPI : RUNNING;
-	set_dead(p, p->activity == WAIT_SIPI);
+	set_activity(p, s);
 	return vcpu_set_state(p->vcpu, X86_STATE_ALL, s, err);
 }
 
@@ -781,8 +853,7 @@ cpus_restart(struct cpus *c, unsigned n, const struct x86_state *s, struct err *
 	atomic_store(&p->nmis, 0);
 	p->tsc_adjust = s->msr.tsc_adjust;
 	p->exit.exitcode = VM_EXITCODE_BOGUS;
-	p->activity = s->activity == ACT_WAIT_SIPI ? WAIT_SIPI : RUNNING;
-	set_dead(p, p->activity == WAIT_SIPI);
+	set_activity(p, s);
 	return vcpu_set_state(p->vcpu, X86_STATE_ALL, s, err);
 }
 

@@ -23,6 +23,7 @@ struct x86_state;
 
 struct cpus_cfg {
 	struct vmctx *vm;
+	bool remote_apics; /* local APICs are the engine's: HLT, messages and waiting are not seen here */
 	unsigned count;
 	struct io_bus *pio, *mmio;
 	/* The guest ended. From a vCPU thread, no lock held; may come several times. */
@@ -34,6 +35,13 @@ LH_MUST_CHECK struct cpus *cpus_create(const struct cpus_cfg *cfg, struct err *e
 extern const struct lapic_cpu_ops cpus_lapic_ops; /* ctx = struct cpus * */
 void cpus_set_lapic(struct cpus *c, struct lapic_set *lapic);
 
+/* The library's vCPU n, once it is open. */
+struct vcpu *cpus_vcpu(struct cpus *c, unsigned n);
+/*
+ * With remote APICs nobody hears that all vCPUs have halted for good. Call it now and then, from the event
+ * loop's thread: when none has had an exit since the last call, all are stopped and looked at.
+ */
+void cpus_look_for_halt(struct cpus *c);
 /* Open vCPU n, in the state given. An ACT_WAIT_SIPI one waits for a start-up message. */
 LH_MUST_CHECK int cpus_add(struct cpus *c, unsigned n, const struct x86_state *s, struct err *err);
 LH_MUST_CHECK int cpus_start(struct cpus *c, struct err *err);

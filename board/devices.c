@@ -183,6 +183,7 @@ make_lapic(struct board *b, struct err *err)
 	    .eoi_ctx = b,
 	    .extint_ack = wire_extint_ack,
 	    .extint_ctx = b,
+	    .remote = b->apic != VM_APIC_USER ? &b->lapic_remote : NULL,
 	};
 	int ret;
 
@@ -200,7 +201,13 @@ static int
 make_ioapic(struct board *b, struct err *err)
 {
 	const struct ioapic_cfg cfg = {.base = MACHINE_IOAPIC_BASE};
-	const struct ioapic_wires w = {.message = lapic_message_wire, .ctx = b->lapic};
+	const struct ioapic_wires w = {
+	    .message = lapic_message_wire,
+	    .ctx = b->lapic,
+	    .pins = b->apic == VM_APIC_SPLIT ? board_remote_pins : NULL,
+	    .pins_ctx = b,
+	    .remote = b->apic == VM_APIC_KERNEL ? &b->ioapic_remote : NULL,
+	};
 	int ret;
 
 	b->ioapic = ioapic_create(&cfg, &w, err);
@@ -213,7 +220,10 @@ make_ioapic(struct board *b, struct err *err)
 static int
 make_pic(struct board *b, struct err *err)
 {
-	const struct pic_wires w = {.intr = {wire_intr, b, 0}};
+	const struct pic_wires w = {
+	    .intr = {wire_intr, b, 0},
+	    .remote = b->apic == VM_APIC_KERNEL ? &b->pic_remote : NULL,
+	};
 	int ret;
 
 	b->pic = pic_create(&w, err);
@@ -534,6 +544,8 @@ make_function(struct board *b, const struct board_pci *p, struct err *err)
 	    .option = slot_option,
 	    .own = slot_own,
 	    .ctx = &s,
+	    .doorbell = board_remote_doorbell,
+	    .doorbell_ctx = b,
 	    .escape = wire_escape,
 	    .escape_ctx = b,
 	};

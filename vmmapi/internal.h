@@ -75,6 +75,8 @@ void vcpu_sleep(struct vcpu *vcpu);
 
 /* ---- what a machine gives ---- */
 
+/* The machine's part of the engine's configuration. */
+void md_engine_cfg(struct vmctx *ctx, struct engine_vm_cfg *cfg);
 LH_MUST_CHECK int md_ctx_init(struct vmctx *ctx, struct err *err);
 void md_ctx_fini(struct vmctx *ctx);
 LH_MUST_CHECK int md_vcpu_init(struct vcpu *vcpu, struct err *err);

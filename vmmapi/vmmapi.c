@@ -213,7 +213,7 @@ engine_cfg(const struct vmctx *ctx)
 int
 vmctx_fix(struct vmctx *ctx)
 {
-	const struct engine_vm_cfg cfg = engine_cfg(ctx);
+	struct engine_vm_cfg cfg = engine_cfg(ctx);
 	struct err err = {0};
 
 	if (ctx->vm != NULL)
@@ -223,6 +223,7 @@ vmctx_fix(struct vmctx *ctx)
 	ctx->vcpu = calloc(ctx->maxcpus, sizeof(struct vcpu *));
 	if (ctx->vcpu == NULL)
 		return vmctx_fail(ctx, ENOMEM, "%s: no memory", ctx->name);
+	md_engine_cfg(ctx, &cfg);
 	ctx->vm = ctx->ops->vm_create(&cfg, &err);
 	if (ctx->vm != NULL && md_ctx_init(ctx, &err) == 0 && start_loop(ctx, &err) == 0) {
 		if (!ctx->tuning.clock_stands)

@@ -8,6 +8,7 @@
 
 #include "base/err.h"
 #include "vmmapi/lhyve.h"
+#include "x86/apic.h"
 #include "x86/cpuid.h"
 #include "x86/state.h"
 
@@ -32,5 +33,41 @@ bool vcpu_intr_ready(struct vcpu *v, bool want_window);
 void vcpu_inject_intr(struct vcpu *v, uint8_t vector);
 /* One NMI, latched until it can be delivered; as vm_inject_nmi(), but counted. */
 void vcpu_inject_nmi(struct vcpu *v);
+
+/* ---- interrupt controllers of the engine's, and doorbells ---- */
+
+/* As enum engine_apic. */
+enum vm_apic {
+	VM_APIC_USER,	/* none: the board has them all */
+	VM_APIC_SPLIT,	/* the local APICs */
+	VM_APIC_KERNEL, /* and the I/O APIC and the 8259s */
+	VM_APIC_AUTO,	/* SPLIT where it is any good */
+};
+
+/* After memory and topology, which are fixed from here on; *kind becomes what it is to be. Without
+ * VM_CREATE_INTC. */
+LH_MUST_CHECK int vmctx_settle_apic(struct vmctx *ctx, enum vm_apic *kind, struct err *err);
+
+/*
+ * With SPLIT or KERNEL: HLT, CR8, APIC accesses and messages between processors do not exit, an ACT_WAIT_SIPI
+ * vCPU waits in vm_run(), and vcpu_intr_ready() and vcpu_inject_intr() are for the 8259s' vectors (SPLIT).
+ * Any thread, but for a vCPU's state, which is for while it does not run.
+ */
+bool vmctx_msi(struct vmctx *ctx, uint64_t addr, uint32_t data); /* true: an APIC took it */
+/* SPLIT: what level-triggered pins send; VM_EXITCODE_IOAPIC_EOI tells of their ends. */
+LH_MUST_CHECK int vmctx_set_pins(struct vmctx *ctx, const struct x86_pin_message *pin, unsigned count);
+LH_MUST_CHECK int vcpu_get_apic(struct vcpu *v, struct x86_apic *a);
+LH_MUST_CHECK int vcpu_set_apic(struct vcpu *v, const struct x86_apic *a);
+/* KERNEL */
+void vmctx_ioapic_line(struct vmctx *ctx, unsigned pin, bool level);
+void vmctx_pic_line(struct vmctx *ctx, unsigned line, bool level);
+LH_MUST_CHECK int vmctx_get_ioapic(struct vmctx *ctx, struct x86_ioapic *io);
+LH_MUST_CHECK int vmctx_set_ioapic(struct vmctx *ctx, const struct x86_ioapic *io);
+LH_MUST_CHECK int vmctx_get_pic(struct vmctx *ctx, struct x86_pic pic[2]);
+LH_MUST_CHECK int vmctx_set_pic(struct vmctx *ctx, const struct x86_pic pic[2]);
+
+/* Writes of the guest to gpa write to the eventfd and do not exit, as far as the engine can; others do.
+ * -errno: all exit. */
+int vmctx_doorbell(struct vmctx *ctx, uint64_t gpa, int fd, bool add);
 
 #endif

@@ -84,7 +84,7 @@ topology(const struct vmctx *ctx)
 				     .maxcpus = ctx->maxcpus};
 }
 
-static struct md_ctx *
+struct md_ctx *
 md_of(struct vmctx *ctx, struct err *err)
 {
 	if (ctx->md != NULL)
@@ -117,6 +117,12 @@ vmctx_set_cpuid(struct vmctx *ctx, vcpu_cpuid_fn finish, void *arg, struct err *
 	md->finish = finish;
 	md->finish_ctx = arg;
 	return 0;
+}
+
+void
+md_engine_cfg(struct vmctx *ctx, struct engine_vm_cfg *cfg)
+{
+	cfg->apic = ctx->md != NULL ? ctx->md->apic : ENGINE_APIC_USER;
 }
 
 int
@@ -418,6 +424,12 @@ take_exit(struct vcpu *v, struct vmexit *x)
 		return exit_hlt(v, x);
 	case VM_EXIT_PAUSE:
 		return simple(x, VM_EXITCODE_PAUSE);
+	case VM_EXIT_EOI:
+		x->u.md.vector = v->exit.u.vector;
+		return simple(x, VM_EXITCODE_IOAPIC_EOI);
+	case VM_EXIT_RESET:
+		(void)vm_suspend(v->ctx, VM_SUSPEND_RESET);
+		return false;
 	case VM_EXIT_PMI:
 		return v->ctx->md->intc == NULL && simple(x, VM_EXITCODE_PMI);
 	case VM_EXIT_DEBUG:
