@@ -152,8 +152,7 @@ struct engine_ops {
 	void (*inject_exception)(struct engine_vcpu *v, uint8_t vector, bool has_error, uint32_t error);
 	/*
 	 * Pages that were written since the start, or since the last fetch: a bit a page of 4 KiB from gpa
-	 * on, set in `bitmap` (others stay as they are), and clean again. No vCPU runs. All NULL: the engine
-	 * keeps no log.
+	 * on, set in `bitmap` (others stay as they are), and clean again. No vCPU runs.
 	 */
 	int (*dirty_start)(struct engine_vm *vm, struct err *err);
 	int (*dirty_fetch)(struct engine_vm *vm, uint64_t gpa, uint8_t *bitmap, size_t bytes,

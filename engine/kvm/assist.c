@@ -22,6 +22,17 @@
 
 enum { BURST_MAX = 4096, PIECE = 64 };
 
+static struct engine_vm *
+make_soft(struct kvm_vm *vm, const struct engine_vm_cfg *cfg, struct err *err)
+{
+	struct engine_vm *soft = engine_soft.vm_create(cfg, err);
+
+	if (soft == NULL || !vm->logging || engine_soft.dirty_start(soft, err) == 0)
+		return soft;
+	engine_soft.vm_destroy(soft);
+	return NULL;
+}
+
 /* The soft VM is made when first needed: most hosts' KVM never does. */
 int
 kvm_assist_init(struct kvm_cpu *c, struct err *err)
@@ -40,7 +51,7 @@ kvm_assist_init(struct kvm_cpu *c, struct err *err)
 	memset(c->assist.state, 0, sizeof(*c->assist.state));
 	pthread_mutex_lock(&vm->lock);
 	if (vm->soft == NULL)
-		vm->soft = engine_soft.vm_create(&cfg, &e);
+		vm->soft = make_soft(vm, &cfg, &e);
 	kvm_dirty_watch(vm);
 	if (vm->soft != NULL)
 		c->assist.soft = engine_soft.vcpu_create(vm->soft, c->id, c->cpuid, &e);
@@ -158,7 +169,6 @@ fetch(struct kvm_cpu *c, struct err *err)
 {
 	int r = kvm_assist_init(c, err);
 
-	kvm_dirty_unseen(c->vm);
 	if (r == 0)
 		r = kvm_fetch(c, X86_STATE_ALL, c->assist.state);
 	c->cr8 = r == 0 && kvm_has_apic(c->vm) ? c->assist.state->cr8 : c->cr8;

@@ -131,6 +131,7 @@ read_caps(struct kvm_dev *d, struct err *err)
 	d->enforce_pv = check(d, KVM_CAP_ENFORCE_PV_FEATURE_CPUID) > 0;
 	d->pmu = (check(d, KVM_CAP_PMU_CAPABILITY) & KVM_PMU_CAP_DISABLE) != 0;
 	d->tsc_offset = check(d, KVM_CAP_VCPU_ATTRIBUTES) > 0;
+	d->clock = check(d, KVM_CAP_ADJUST_CLOCK) > 0;
 	d->irqchip = check(d, KVM_CAP_IRQCHIP) > 0 && check(d, KVM_CAP_SIGNAL_MSI) > 0 &&
 		     check(d, KVM_CAP_IRQ_ROUTING) > 0 && check(d, KVM_CAP_MP_STATE) > 0 &&
 		     (check(d, KVM_CAP_X2APIC_API) & X2APIC_API) == X2APIC_API;

@@ -30,7 +30,6 @@ struct kvm_vm {
 	bool logging;	       /* the slots log writes */
 	unsigned ring_entries; /* of each vCPU's dirty ring; 0: bitmaps */
 	uint64_t *dirty;       /* a bit a page of the map (gm_range.first_page); while logging. Atomic. */
-	_Atomic bool unseen;   /* any page may be dirty */
 	unsigned xsave_bytes;
 	/* Rows of the canonical MSRs that KVM holds (msr.c). Found out with the first vCPU. */
 	bool msrs_known, msr_held[KVM_MSR_ROWS];
@@ -118,8 +117,6 @@ void kvm_dirty_vcpu_end(struct kvm_cpu *c);
 void kvm_dirty_drain(struct kvm_cpu *c);
 /* The map's one watcher is the log's, if it runs: the interpreter needs none. */
 void kvm_dirty_watch(struct kvm_vm *vm);
-/* Something wrote to memory that no log of KVM's sees. Any vCPU's thread. */
-void kvm_dirty_unseen(struct kvm_vm *vm);
 
 /* irqchip.c: controllers in KVM */
 extern const struct engine_accel kvm_accel;

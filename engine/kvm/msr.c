@@ -225,6 +225,16 @@ tsc_store(struct kvm_cpu *c, uint64_t adjust)
 	return r;
 }
 
+/* KVM's own clock shows what the VM's does. */
+static void
+clock_follow(struct kvm_vm *vm)
+{
+	struct kvm_clock_data d = {.clock = vm_clock_now_ns(vm->cfg.clock)};
+
+	if (vm->dev.clock && kvm_ioctl(vm->fd, KVM_SET_CLOCK, &d) != 0)
+		vm->dev.clock = false; /* nothing that we offer depends on it */
+}
+
 void
 kvm_tsc_follow(struct kvm_cpu *c)
 {
@@ -236,6 +246,7 @@ kvm_tsc_follow(struct kvm_cpu *c)
 		return;
 	if (tsc_fetch(c, &m) != 0 || tsc_store(c, m.tsc_adjust) != 0)
 		log_error("kvm: vCPU %u: the TSC cannot be set", c->id);
+	clock_follow(c->vm);
 	if (kvm_has_apic(c->vm))
 		kvm_apic_deadline_moved(c);
 }
