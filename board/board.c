@@ -29,14 +29,50 @@ enum { PIO_LIMIT = 0x10000, CPUID_ADDRESS_SIZES = 0x80000008u, PHYS_BITS_DEFAULT
 
 /* ---- processors' identity ---- */
 
+/* Features that the configuration asks for: the engine adds what the host has not, or it cannot be. */
+static int
+add_features(struct board *b, struct err *err)
+{
+	const struct {
+		bool wanted;
+		uint32_t bit; /* of leaf 7's ECX */
+		const char *key;
+	} row[] = {
+	    {b->cfg.la57, VM_FEATURE_LA57, "x86.la57"},
+	    {b->cfg.pku, VM_FEATURE_PKU, "x86.pku"},
+	    {b->cfg.pks, VM_FEATURE_PKS, "x86.pks"},
+	};
+	uint32_t wanted = 0, out[4];
+	int ret = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(row); i++)
+		wanted |= row[i].wanted ? row[i].bit : 0;
+	if (wanted != 0)
+		ret = vmctx_add_features(b->vm, wanted, err);
+	if (ret != 0)
+		return ret;
+	x86_cpuid_query(b->cpuid, 7, 0, out);
+	for (size_t i = 0; i < ARRAY_LEN(row); i++) {
+		if (row[i].wanted && (out[2] & row[i].bit) == 0)
+			return err_set(err, ENOTSUP,
+				       "%s: not with this host's processor and engine %s (use engine=soft)",
+				       row[i].key, vm_get_engine(b->vm));
+	}
+	return 0;
+}
+
 static int
 probe_cpuid(struct board *b, struct err *err)
 {
 	uint32_t out[4];
+	int ret;
 
 	b->cpuid = vmctx_cpuid(b->vm, err);
 	if (b->cpuid == NULL)
 		return -err->code;
+	ret = add_features(b, err);
+	if (ret != 0)
+		return ret;
 	x86_cpuid_query(b->cpuid, CPUID_ADDRESS_SIZES, 0, out);
 	b->phys_bits = out[0] & 0xff;
 	if (b->phys_bits < PHYS_BITS_DEFAULT || b->phys_bits > PHYS_BITS_MAX)
@@ -218,6 +254,10 @@ make_vm(struct board *b, struct err *err)
 	    .vmware_backdoors = b->cfg.vmware_backdoors,
 	    .trace = b->cfg.trace,
 	    .soft_verify = b->cfg.soft_verify,
+	    .soft_profile = b->cfg.stats,
+	    .soft_perf_map = b->cfg.soft_perf_map,
+	    .soft_symbols = b->cfg.soft_symbols,
+	    .soft_interpret = b->cfg.soft_interpret,
 	    .soft_code_cache = b->cfg.soft_code_cache,
 	    .clock_stands = true,
 	};
@@ -274,7 +314,10 @@ make_base(struct board *b, struct err *err)
 static int
 settle_apic(struct board *b, struct err *err)
 {
-	b->apic = b->cfg.apic;
+	/* Messages that the remapping unit changes cannot be routes of KVM's. */
+	if (b->cfg.vtd && (b->cfg.apic == VM_APIC_SPLIT || b->cfg.apic == VM_APIC_KERNEL))
+		return err_set(err, ENOTSUP, "x86.apic: only user goes with x86.vtd");
+	b->apic = b->cfg.vtd ? VM_APIC_USER : b->cfg.apic;
 	board_remote_init(b);
 	return vmctx_settle_apic(b->vm, &b->apic, err);
 }

@@ -60,6 +60,9 @@ struct board_cfg {
 		const char *path;
 	} com[4];
 	bool x2apic, hpet, mptable, strict_msr, pmu, vmware_backdoors, acpi_tables;
+	bool vtd; /* a remapping unit */
+	/* Offered even where the host's processor has none of it, when the engine can. */
+	bool pku, pks, la57;
 	bool rtc_localtime;
 	bool pc_testdev, fwcfg;	     /* LPC devices */
 	const struct board_pci *pci; /* in order of creation; the caller's, as long as the board */
@@ -68,9 +71,11 @@ struct board_cfg {
 	const char *(*option)(void *ctx, const char *key);
 	void *option_ctx;
 	bool virtio_msix;
-	const char *uuid;	  /* SMBIOS, or NULL: made from the name */
-	bool soft_verify;	  /* see struct vm_tuning */
-	uint64_t soft_code_cache; /* bytes for translated code; 0: interpret */
+	const char *uuid; /* SMBIOS, or NULL: made from the name */
+	bool soft_verify; /* see struct vm_tuning */
+	bool soft_interpret, soft_perf_map;
+	const char *soft_symbols;
+	uint64_t soft_code_cache;
 	struct vm_trace trace;
 	bool stats; /* print counters at the end */
 };

@@ -45,6 +45,7 @@ struct board {
 	struct lapic_remote lapic_remote;
 	struct ioapic_remote ioapic_remote;
 	struct pic_remote pic_remote;
+	struct vtd *vtd; /* NULL: none */
 	struct ioapic *ioapic;
 	struct pic *pic;
 	struct lpc *lpc;

@@ -96,7 +96,12 @@ struct engine_vm_cfg {
 	bool vmware_backdoors;
 	struct engine_trace trace;
 	bool soft_verify;	  /* translated code is repeated by the interpreter and compared */
-	uint64_t soft_code_cache; /* bytes for translated code; 0: the soft engine interprets */
+	bool soft_profile;	  /* runs of translated code are counted */
+	bool soft_perf_map;	  /* write a map of translated code for perf */
+	const char *soft_symbols; /* the guest's, for that map: a file of nm's form; NULL: none */
+	bool soft_interpret;	  /* the soft engine translates nothing */
+	uint64_t soft_code_cache; /* bytes for translated code, and as many again for what goes with it; 0: a
+				     default */
 };
 
 /* What an engine may have of its own, in a kernel. Any thread, but where a vCPU is named. */
@@ -122,6 +127,8 @@ struct engine_accel {
 	 * had. */
 	int (*doorbell)(struct engine_vm *vm, uint64_t gpa, int fd, bool add);
 };
+/* Features of CPUID leaf 7 that an engine may have where the host's processor has not: bits of ECX. */
+enum engine_feature { ENGINE_PKU = 1 << 3, ENGINE_LA57 = 1 << 16, ENGINE_PKS = 1u << 31 };
 
 struct engine_ops {
 	const char *name; /* "soft", "kvm" */
@@ -133,6 +140,8 @@ struct engine_ops {
 	void (*vm_destroy)(struct engine_vm *vm);
 	/* Which CPUID features the engine can give on this host: host leaves, filtered. */
 	void (*cpuid_filter)(struct x86_cpuid *table);
+	/* Offer these (enum engine_feature) too, as far as the engine can do them itself. NULL: none. */
+	void (*cpuid_add)(struct x86_cpuid *table, uint32_t features);
 	struct engine_vcpu *(*vcpu_create)(struct engine_vm *vm, unsigned id, const struct x86_cpuid *cpuid,
 					   struct err *err);
 	void (*vcpu_destroy)(struct engine_vcpu *v);

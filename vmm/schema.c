@@ -8,7 +8,8 @@
 #include "base/util.h"
 #include "vmm/config.h"
 
-#define PCI_DEVICES "hostbridge|lpc|pci-bridge|pci-testdev|virtio-blk|virtio-net|virtio-console|virtio-rnd"
+#define PCI_DEVICES \
+	"hostbridge|lpc|pci-bridge|pci-testdev|edu|virtio-blk|virtio-net|virtio-console|virtio-rnd"
 
 /* What a disk has, and a network card, under whatever name. */
 #define DISK_KEYS(p)                                                                           \
@@ -96,6 +97,11 @@ const struct config_key config_schema[] = {
 	{ .name = "x86.apicv", .type = CONFIG_BOOL, .def = "false", .only = "false", .help = "APIC virtualization of the processor" },
 	{ .name = "x86.x2apic", .type = CONFIG_BOOL, .def = "true", .help = "offer x2APIC" },
 	{ .name = "x86.hpet", .type = CONFIG_BOOL, .def = "true", .help = "offer the HPET" },
+	{ .name = "x86.vtd", .type = CONFIG_BOOL, .def = "false", .help = "offer a remapping unit (VT-d) for DMA and interrupts" },
+	{ .name = "x86.la57", .type = CONFIG_BOOL, .def = "false",
+	  .help = "offer 5-level paging even where the host's processor has none (software engine)" },
+	{ .name = "x86.pku", .type = CONFIG_BOOL, .def = "false", .help = "the same for user pages' protection keys" },
+	{ .name = "x86.pks", .type = CONFIG_BOOL, .def = "false", .help = "the same for supervisor pages' protection keys" },
 	{ .name = "x86.mptable", .type = CONFIG_BOOL, .def = "true", .help = "make an MP table" },
 	{ .name = "x86.strictio", .type = CONFIG_BOOL, .def = "false", .only = "false", .help = "end the VM on I/O to a port nobody has" },
 	{ .name = "x86.strictmsr", .type = CONFIG_BOOL, .def = "true",
@@ -155,7 +161,7 @@ const struct config_key config_schema[] = {
 	{ .name = "soft.translate", .type = CONFIG_BOOL, .def = "true",
 	  .help = "the software engine translates; false: it interprets" },
 	{ .name = "soft.code_cache", .type = CONFIG_SIZE, .def = "134217728", .min = 4 * MIB, .max = 1 * GIB,
-	  .help = "memory for translated code" },
+	  .help = "memory for translated code, and as many again at most for what goes with it; the oldest quarter is given up when it is full" },
 	{ .name = "soft.verify", .type = CONFIG_BOOL, .def = "false",
 	  .help = "the interpreter repeats what translated code did, and a difference ends the VM; one virtual CPU, no device with DMA" },
 
@@ -171,6 +177,9 @@ const struct config_key config_schema[] = {
 	{ .name = "debug.trace_translated", .type = CONFIG_BOOL, .def = "false",
 	  .help = "each instruction by a translation of its own, where the translator has one" },
 	{ .name = "debug.stats", .type = CONFIG_BOOL, .def = "false", .help = "print counters when the VM ends" },
+	{ .name = "debug.perf_map", .type = CONFIG_BOOL, .def = "false",
+	  .help = "write /tmp/perf-PID.map, by which perf names translated code" },
+	{ .name = "debug.symbols", .type = CONFIG_PATH, .help = "the guest's symbols for that map, as System.map has them" },
 	{ .name = "debug.reads", .type = CONFIG_PATH, .help = "names of the keys that were read, into this file when the VM has ended" },
 	{ .name = "config.dump", .type = CONFIG_BOOL, .def = "false", .help = "print the resolved tree and exit" },
 };

@@ -29,8 +29,12 @@ struct vm_tuning {
 	bool pmu;	 /* performance counters count */
 	bool vmware_backdoors;
 	bool soft_verify;	  /* translated code is repeated by the interpreter and compared */
+	bool soft_profile;	  /* runs of translated code are counted */
+	bool soft_perf_map;	  /* write a map of translated code for perf */
+	const char *soft_symbols; /* the guest's, for that map: a file of nm's form; NULL: none */
+	bool soft_interpret;	  /* the soft engine translates nothing */
 	bool clock_stands;	  /* the caller starts the clock, not the first vCPU */
-	uint64_t soft_code_cache; /* bytes for translated code; 0: the soft engine interprets */
+	uint64_t soft_code_cache; /* bytes for translated code; 0: a default */
 	struct vm_trace trace;
 };
 

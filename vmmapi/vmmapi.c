@@ -206,6 +206,10 @@ engine_cfg(const struct vmctx *ctx)
 		      .start = t->trace.start,
 		      .count = t->trace.count},
 	    .soft_verify = t->soft_verify,
+	    .soft_profile = t->soft_profile,
+	    .soft_perf_map = t->soft_perf_map,
+	    .soft_symbols = t->soft_symbols,
+	    .soft_interpret = t->soft_interpret,
 	    .soft_code_cache = t->soft_code_cache,
 	};
 }

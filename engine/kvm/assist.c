@@ -43,7 +43,7 @@ kvm_assist_init(struct kvm_cpu *c, struct err *err)
 
 	if (c->assist.soft != NULL)
 		return 0;
-	cfg.soft_code_cache = 0;
+	cfg.soft_interpret = true;
 	cfg.trace.path = NULL;
 	c->assist.state = aligned_alloc(64, align_up(sizeof(*c->assist.state), 64));
 	if (c->assist.state == NULL)
@@ -189,7 +189,7 @@ kvm_assist(struct kvm_cpu *c, struct vm_exit *x, const char *why)
 		return give_up(c, x, err.msg);
 	c->assist.open = true;
 	c->assist.refused = c->assist.state->rip;
-	if (c->assist.state->rip == c->assist.rip)
+	if (c->assist.state->rip == c->assist.rip && c->trace.file == NULL)
 		c->assist.burst = MIN(c->assist.burst * 2, (unsigned)BURST_MAX);
 	else
 		c->assist.burst = 1;

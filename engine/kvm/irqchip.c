@@ -54,7 +54,8 @@ settle(const struct kvm_vm *vm)
 {
 	if (vm->cfg.apic != ENGINE_APIC_AUTO)
 		return vm->cfg.apic;
-	return vm->dev.split && !vm->no_hardware ? ENGINE_APIC_SPLIT : ENGINE_APIC_USER;
+	return vm->dev.split && !vm->no_hardware && vm->cfg.trace.path == NULL ? ENGINE_APIC_SPLIT
+									       : ENGINE_APIC_USER;
 }
 
 int

@@ -121,7 +121,8 @@ em_mem(struct emit *e, unsigned w, unsigned op, unsigned reg, unsigned base, int
 }
 
 #define EM_NONE 16
-/* Host memory: [base + index + disp]; index may be EM_NONE. */
+/* Host memory: [base + index + disp]; index may be EM_NONE. Both EM_NONE: gs:[disp], the prefix not included.
+ */
 struct em_at {
 	uint8_t base, index;
 	int32_t disp;
@@ -132,6 +133,12 @@ static inline void
 em_modrm_at(struct emit *e, unsigned reg, const struct em_at *at)
 {
 	unsigned b = at->base & 7, mod = 2;
+	if (at->base == EM_NONE) {
+		em_8(e, (reg & 7) << 3 | 4);
+		em_8(e, 0x25);
+		em_32(e, (uint32_t)at->disp);
+		return;
+	}
 	if (at->disp == 0 && b != 5)
 		mod = 0;
 	else if (at->disp >= -128 && at->disp <= 127)

@@ -48,6 +48,7 @@ void
 jit_emit_goto(struct jx *x, int32_t target)
 {
 	if (in_page(target)) {
+		jit_fl_somewhere(x);
 		align_rel32(x, 1);
 		jit_ool(x, OOL_EXIT, em_jmp(&x->e, 0xe9, x->e.p))->target = target;
 	} else {
@@ -89,6 +90,7 @@ emit_count(struct jx *x, bool loop)
 	struct emit *e = &x->e;
 	unsigned w = x->z->address_width == 64, rcx = jit_host[X86_RCX];
 	int32_t target = branch_target(x);
+	jit_fl_somewhere(x);
 	if (loop)
 		em_lea(e, w, rcx, rcx, EM_NONE, 0, -1);
 	em_mov(e, w, H_RCX, rcx);
@@ -111,7 +113,54 @@ word(const struct jx *x)
 static void
 move_sp(struct jx *x, int by)
 {
-	em_lea(&x->e, x->is64, jit_host[X86_RSP], jit_host[X86_RSP], EM_NONE, 0, by);
+	em_lea(&x->e, x->is64, jit_host[X86_RSP], jit_host[X86_RSP], EM_NONE, 0, x->sp_off + by);
+	x->sp_off = 0;
+}
+
+void
+jit_sp_settle(struct jx *x)
+{
+	if (x->sp_off != 0)
+		move_sp(x, 0);
+}
+
+static bool
+is_sp(ZydisRegister r)
+{
+	return r != ZYDIS_REGISTER_NONE && soft_reg_offset(r) / 8 == X86_RSP;
+}
+
+/* Pushes and pops that need no check, and what knows neither memory nor RSP, cannot leave the unit and does
+ * not see that RSP is not there yet. */
+bool
+jit_sp_may_wait(const struct jx *x)
+{
+	const ZydisDecodedInstruction *z = x->z;
+	const ZydisDecodedOperand *op = &x->op[0];
+	bool fpu, lea = z->mnemonic == ZYDIS_MNEMONIC_LEA;
+	switch (z->mnemonic) {
+	case ZYDIS_MNEMONIC_PUSH:
+		return (op->type == ZYDIS_OPERAND_TYPE_IMMEDIATE ||
+			(op->type == ZYDIS_OPERAND_TYPE_REGISTER && !is_sp(op->reg.value))) &&
+		       jit_group_covers(x, JX_ACC_STACK);
+	case ZYDIS_MNEMONIC_CALL:
+		return op->type == ZYDIS_OPERAND_TYPE_IMMEDIATE && jit_group_covers(x, JX_ACC_STACK);
+	case ZYDIS_MNEMONIC_POP:
+		return op->type == ZYDIS_OPERAND_TYPE_REGISTER && jit_group_covers(x, JX_ACC_STACK);
+	case ZYDIS_MNEMONIC_RET:
+		return jit_group_covers(x, JX_ACC_STACK);
+	default:
+		break;
+	}
+	if (!lea && (jit_insn_kind(x, &fpu) != KIND_PLAIN || jit_has_access(&x->j->pre[x->n])))
+		return false;
+	for (unsigned n = 0; n < z->operand_count; n++) {
+		op = &x->op[n];
+		if ((op->type == ZYDIS_OPERAND_TYPE_REGISTER && is_sp(op->reg.value)) ||
+		    (op->type == ZYDIS_OPERAND_TYPE_MEMORY && (is_sp(op->mem.base) || is_sp(op->mem.index))))
+			return false;
+	}
+	return true;
 }
 
 /* Push the return address on both stacks. */
@@ -120,6 +169,8 @@ emit_push_return(struct jx *x)
 {
 	struct emit *e = &x->e;
 	struct em_at at;
+	if (x->fl_host)
+		jit_fl_save(x); /* cheaper than later */
 	jit_at_sp(x, -(int)word(x), word(x), true, true, &at);
 	jit_fl_save(x);
 	load_linear(x, H_RCX, (int32_t)(x->off + x->z->length));
@@ -143,6 +194,7 @@ emit_landing(struct jx *x)
 	em_gs_store(e, H_RCX, CPU_OFF(jit_pagebase));
 	x->fl_ax = true;
 	x->fl_host = false;
+	x->fl_rec.kind = REC_NONE;
 	x->fpu_known = false;
 	jit_group_none(x);
 }
@@ -172,11 +224,15 @@ indirect_operand(struct jx *x)
 		return false;
 	if (op->type == ZYDIS_OPERAND_TYPE_REGISTER) {
 		jit_reg_load(x, H_R10, soft_reg_offset(op->reg.value) / 8, x->is64);
+		x->in_r10 = 0;
 		return true;
 	}
+	if (x->fl_host)
+		jit_fl_save(x);
 	if (op->type != ZYDIS_OPERAND_TYPE_MEMORY || !jit_operand(x, op, word(x), false, false, &at))
 		return false;
 	em_op_at(&x->e, x->is64, 0x8b, H_R10, &at);
+	x->in_r10 = x->in_rcx = 0;
 	return true;
 }
 
@@ -200,11 +256,14 @@ check_canonical(struct jx *x)
 	unsigned by = x->mode & JMODE_LA57 ? 7 : 16;
 	if (!x->is64)
 		return;
+	if (x->fl_host)
+		jit_fl_save(x);
 	jit_fl_clobber(x);
 	em_mov(e, 1, H_RCX, H_R10);
 	em_shift(e, 1, 4, H_RCX, by);
 	em_shift(e, 1, 7, H_RCX, by);
 	em_rr(e, 1, 0x39, H_RCX, H_R10); /* cmp r10, rcx */
+	x->in_r10 = x->in_rcx = 0;
 	jit_ool(x, OOL_STEP, em_jcc(e, 5, e->p));
 }
 
@@ -232,6 +291,8 @@ emit_ret(struct jx *x)
 {
 	unsigned pop = x->op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE ? (unsigned)x->op[0].imm.value.u : 0;
 	struct em_at at;
+	if (x->fl_host)
+		jit_fl_save(x);
 	jit_at_sp(x, 0, word(x), false, false, &at);
 	jit_fl_save(x);
 	em_op_at(&x->e, x->is64, 0x8b, H_R10, &at);
@@ -257,7 +318,10 @@ jit_flow_insn(struct jx *x)
 {
 	const ZydisDecodedInstruction *z = x->z;
 	bool imm = x->op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
-	struct jx_mark before = jit_mark(x);
+	struct jx_mark before;
+	jit_mark(x, &before);
+	if (z->meta.branch_type != ZYDIS_BRANCH_TYPE_NONE)
+		jit_fl_forget(x);
 	if (z->mnemonic == ZYDIS_MNEMONIC_RET && z->meta.branch_type == ZYDIS_BRANCH_TYPE_NEAR &&
 	    z->operand_width == word(x) * 8) {
 		emit_ret(x);
@@ -324,6 +388,7 @@ emit_push(struct jx *x)
 			return false;
 		em_op_at(e, w, 0x8b, H_R10, &at);
 		em_gs_store(e, H_R10, CPU_OFF(jit_tmp));
+		x->in_r10 = x->in_rcx = 0;
 	}
 	jit_at_sp(x, -(int)word(x), word(x), true, true, &at);
 	if (op->type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
@@ -336,7 +401,7 @@ emit_push(struct jx *x)
 			em_gs_load(e, h = H_RCX, GPR_OFF(g));
 		em_op_at(e, w, 0x89, h, &at);
 	}
-	move_sp(x, -(int)word(x));
+	x->sp_off -= (int)word(x);
 	return true;
 }
 
@@ -356,7 +421,7 @@ emit_pop(struct jx *x)
 		em_op_at(e, x->is64, 0x8b, H_RCX, &at);
 		em_gs_store(e, H_RCX, GPR_OFF(g));
 	}
-	move_sp(x, (int)word(x));
+	x->sp_off += (int)word(x);
 	return true;
 }
 
@@ -429,32 +494,34 @@ emit_rdtsc(struct jx *x)
 enum jit_flow
 jit_stack_insn(struct jx *x)
 {
-	struct jx_mark before = jit_mark(x);
-	bool ok = false;
+	struct jx_mark before;
+	jit_mark(x, &before);
+	bool (*emit)(struct jx * x);
 	switch (x->z->mnemonic) {
 	case ZYDIS_MNEMONIC_PUSH:
-		ok = emit_push(x);
+		emit = emit_push;
 		break;
 	case ZYDIS_MNEMONIC_POP:
-		ok = emit_pop(x);
+		emit = emit_pop;
 		break;
 	case ZYDIS_MNEMONIC_LEAVE:
-		ok = emit_leave(x);
+		emit = emit_leave;
 		break;
 	case ZYDIS_MNEMONIC_LEA:
-		ok = emit_lea(x);
+		emit = emit_lea;
 		break;
 	case ZYDIS_MNEMONIC_CDQE:
 	case ZYDIS_MNEMONIC_CWDE:
-		ok = emit_extend_rax(x);
+		emit = emit_extend_rax;
 		break;
 	case ZYDIS_MNEMONIC_RDTSC:
-		ok = emit_rdtsc(x);
+		emit = emit_rdtsc;
 		break;
 	default:
 		return FLOW_NOT;
 	}
-	if (ok)
+	jit_fl_forget(x);
+	if (emit(x))
 		return FLOW_NEXT;
 	jit_undo(x, &before);
 	return FLOW_NOT;
@@ -522,6 +589,8 @@ jit_emit_ool(struct jx *x)
 	for (unsigned n = 0; n < x->nool; n++) {
 		const struct ool *o = &x->ool[n];
 		em_patch(o->from, e->p);
+		if (!o->ax && !o->host)
+			jit_recipe(e, &o->rec);
 		if (!o->ax && o->kind != OOL_EXIT)
 			em_fl_save(e);
 		switch (o->kind) {

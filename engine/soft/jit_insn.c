@@ -11,15 +11,21 @@
 /* How the operands of one instruction are placed. */
 struct place {
 	const ZydisDecodedOperand *mem;
-	unsigned reg, rm, vvvv;		 /* numbers for the fields, EM_NONE: as it was */
-	bool byte_rex;			 /* a byte register that needs a REX prefix to be named */
-	bool high;			 /* AH..BH: no REX prefix may be there */
-	bool rcx_in, rcx_out;		 /* guest RCX is copied to host RCX, and back */
-	bool rax_in, rax_out;		 /* the same of RAX */
-	bool no_group;			 /* R11 is needed */
-	unsigned temps;			 /* scratch registers in use, a bit each */
-	unsigned nload, nstore;		 /* of guest registers without a host register */
-	uint8_t load[3][2], store[3][2]; /* {host, guest} */
+	unsigned reg, rm, vvvv; /* numbers for the fields, EM_NONE: as it was */
+	unsigned in_vcpu;	/* the guest register that the r/m field names in the vCPU, or EM_NONE */
+	bool swap;		/* the reg and r/m fields change places */
+	bool byte_rex;		/* a byte register that needs a REX prefix to be named */
+	bool high;		/* AH..BH: no REX prefix may be there */
+	bool rcx_in, rcx_out;	/* guest RCX is copied to host RCX, and back */
+	bool rax_in, rax_out;	/* the same of RAX */
+	bool no_group;		/* R11 is needed */
+	unsigned temps;		/* scratch registers in use, a bit each */
+	unsigned nload, nstore; /* of guest registers without a host register */
+	struct {
+		uint8_t host, guest;
+		bool wanted; /* its old value */
+	} load[3];
+	uint8_t store[3][2]; /* {host, guest} */
 };
 
 /* ---- placing registers ---- */
@@ -43,19 +49,23 @@ static unsigned
 place_gpr(struct place *p, unsigned g, const ZydisDecodedOperand *op)
 {
 	bool write = op->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
+	bool wanted = op->actions != ZYDIS_OPERAND_ACTION_WRITE || op->size < 32;
 	unsigned h = jit_host[g];
 	if (h != EM_NONE)
 		return h;
 	for (unsigned n = 0; n < p->nload; n++) { /* named twice: one scratch register for both */
-		if (p->load[n][1] == g)
-			h = p->load[n][0];
+		if (p->load[n].guest == g) {
+			h = p->load[n].host;
+			p->load[n].wanted |= wanted;
+		}
 	}
 	if (h == EM_NONE) {
 		h = take_temp(p);
 		if (h == EM_NONE || p->nload == 3)
 			return EM_NONE;
-		p->load[p->nload][0] = (uint8_t)h;
-		p->load[p->nload++][1] = (uint8_t)g;
+		p->load[p->nload].host = (uint8_t)h;
+		p->load[p->nload].guest = (uint8_t)g;
+		p->load[p->nload++].wanted = wanted;
 	}
 	if (write) {
 		for (unsigned n = 0; n < p->nstore; n++) {
@@ -117,12 +127,83 @@ accumulator_form(const ZydisDecodedInstruction *z)
 	return ACC_NONE;
 }
 
+/* ---- operands that stay in the vCPU ---- */
+
+/* May the r/m field name memory as well as a register, with the same meaning? */
+static bool
+rm_may_be_memory(const ZydisDecodedInstruction *z)
+{
+	switch (z->meta.category) {
+	case ZYDIS_CATEGORY_BINARY:
+	case ZYDIS_CATEGORY_LOGICAL:
+	case ZYDIS_CATEGORY_SHIFT:
+	case ZYDIS_CATEGORY_ROTATE:
+	case ZYDIS_CATEGORY_CMOV:
+	case ZYDIS_CATEGORY_SETCC:
+	case ZYDIS_CATEGORY_BMI1:
+	case ZYDIS_CATEGORY_BMI2:
+	case ZYDIS_CATEGORY_LZCNT:
+		return true;
+	case ZYDIS_CATEGORY_DATAXFER:
+		return z->mnemonic == ZYDIS_MNEMONIC_MOV || z->mnemonic == ZYDIS_MNEMONIC_MOVZX ||
+		       z->mnemonic == ZYDIS_MNEMONIC_MOVSX || z->mnemonic == ZYDIS_MNEMONIC_MOVSXD;
+	default:
+		return false;
+	}
+}
+
+/* Guest register of an operand that has no host register, and may be used where it lies: a write of 32 bits
+ * would leave the upper ones. Else EM_NONE. */
+static unsigned
+vcpu_gpr(const ZydisDecodedOperand *op)
+{
+	unsigned g = op->type == ZYDIS_OPERAND_TYPE_REGISTER ? soft_reg_offset(op->reg.value) / 8 : 16;
+	bool write = op->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
+	return g < 16 && jit_host[g] == EM_NONE && !(write && op->size == 32) ? g : EM_NONE;
+}
+
+/* ADD..CMP, MOV, TEST between two registers have a form either way round; TEST has one for both. */
+static bool
+has_swapped_form(const ZydisDecodedInstruction *z)
+{
+	unsigned op = z->opcode;
+	return z->encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY &&
+	       z->opcode_map == ZYDIS_OPCODE_MAP_DEFAULT &&
+	       (op < 0x40 ? (op & 4) == 0 : (op & 0xfc) == 0x88 || (op & 0xfe) == 0x84) &&
+	       z->raw.modrm.offset != 0;
+}
+
+/* Decide whether a guest register is used in the vCPU, as a memory operand of the host's instruction. */
+static void
+choose_vcpu_operand(const struct jx *x, struct place *p)
+{
+	const ZydisDecodedOperand *reg = NULL, *rm = NULL;
+	if (p->mem != NULL || p->high || !rm_may_be_memory(x->z))
+		return;
+	for (unsigned n = 0; n < x->z->operand_count_visible; n++) {
+		const ZydisDecodedOperand *op = &x->op[n];
+		if (op->encoding == ZYDIS_OPERAND_ENCODING_MODRM_REG)
+			reg = op;
+		else if (op->encoding == ZYDIS_OPERAND_ENCODING_MODRM_RM)
+			rm = op;
+	}
+	if (rm == NULL)
+		return;
+	p->in_vcpu = vcpu_gpr(rm);
+	if (p->in_vcpu == EM_NONE && reg != NULL && has_swapped_form(x->z)) {
+		p->in_vcpu = vcpu_gpr(reg);
+		p->swap = p->in_vcpu != EM_NONE;
+	}
+}
+
 static bool
 place_explicit(struct jx *x, struct place *p, const ZydisDecodedOperand *op)
 {
+	bool is_rm =
+	    op->encoding == (p->swap ? ZYDIS_OPERAND_ENCODING_MODRM_REG : ZYDIS_OPERAND_ENCODING_MODRM_RM);
 	unsigned g = soft_reg_offset(op->reg.value) / 8, h;
 	enum acc_form acc = ACC_NONE;
-	if (g >= 16)
+	if (g >= 16 || (is_rm && p->in_vcpu != EM_NONE))
 		return true;				   /* a vector register: its number stays */
 	if (op->encoding == ZYDIS_OPERAND_ENCODING_NONE) { /* the accumulator, or CL */
 		acc = g == X86_RAX ? accumulator_form(x->z) : ACC_NONE;
@@ -144,9 +225,9 @@ place_explicit(struct jx *x, struct place *p, const ZydisDecodedOperand *op)
 		p->byte_rex = true;
 	switch (op->encoding) {
 	case ZYDIS_OPERAND_ENCODING_MODRM_REG:
-		p->reg = h;
-		return true;
 	case ZYDIS_OPERAND_ENCODING_MODRM_RM:
+		*(is_rm ? &p->rm : &p->reg) = h;
+		return true;
 	case ZYDIS_OPERAND_ENCODING_OPCODE:
 		p->rm = h;
 		return true;
@@ -165,7 +246,7 @@ static bool
 place_all(struct jx *x, struct place *p)
 {
 	const ZydisDecodedInstruction *z = x->z;
-	*p = (struct place){.reg = EM_NONE, .rm = EM_NONE, .vvvv = EM_NONE};
+	*p = (struct place){.reg = EM_NONE, .rm = EM_NONE, .vvvv = EM_NONE, .in_vcpu = EM_NONE};
 	for (unsigned n = 0; n < z->operand_count; n++) {
 		const ZydisDecodedOperand *op = &x->op[n];
 		if (op->type == ZYDIS_OPERAND_TYPE_REGISTER && is_high(op->reg.value))
@@ -178,6 +259,7 @@ place_all(struct jx *x, struct place *p)
 	}
 	if (p->mem != NULL)
 		p->temps = 1u << H_R10;
+	choose_vcpu_operand(x, p);
 	for (unsigned n = 0; n < z->operand_count; n++) { /* what needs RCX itself first */
 		const ZydisDecodedOperand *op = &x->op[n];
 		if (op->type != ZYDIS_OPERAND_TYPE_REGISTER)
@@ -222,7 +304,7 @@ put_modrm(struct emit *e, const struct enc *c)
 static unsigned
 enc_base(const struct enc *c)
 {
-	return c->mem ? c->at.base : c->rm;
+	return !c->mem ? c->rm : c->at.base != EM_NONE ? c->at.base : 0;
 }
 
 static unsigned
@@ -251,6 +333,8 @@ put_legacy(struct jx *x, const struct place *p, const struct enc *c)
 	bool w = x->is64 && raw->rex.W;
 	if (x->z->attributes & ZYDIS_ATTRIB_HAS_LOCK)
 		em_8(e, 0xf0);
+	if (p->in_vcpu != EM_NONE)
+		em_8(e, 0x65);
 	for (unsigned n = 0; n < raw->prefix_count; n++) {
 		unsigned v = raw->prefixes[n].value;
 		if (v == 0x66 ||
@@ -282,6 +366,8 @@ put_vex(struct jx *x, const struct place *p, const struct enc *c)
 				vvvv = (unsigned)ZydisRegisterGetId(op->reg.value) & 15u;
 		}
 	}
+	if (p->in_vcpu != EM_NONE)
+		em_8(&x->e, 0x65);
 	em_vex3(&x->e, c->reg, enc_index(c), enc_base(c), c->map, raw->vex.W, vvvv, raw->vex.L, raw->vex.pp);
 	em_8(&x->e, c->opcode);
 	if (c->has_modrm) /* VZEROUPPER has none */
@@ -293,6 +379,8 @@ static void
 modern_opcode(struct jx *x, const struct place *p, struct enc *c)
 {
 	unsigned op = x->z->opcode;
+	if (p->swap && (op & 0xfe) != 0x84)
+		c->opcode ^= 2;
 	if (x->z->opcode_map == ZYDIS_OPCODE_MAP_DEFAULT && op == 0x82) /* 80's alias, not in 64-bit mode */
 		c->opcode = 0x80;
 	if (x->z->raw.modrm.offset != 0 || x->z->opcode_map == ZYDIS_OPCODE_MAP_0F) {
@@ -339,7 +427,10 @@ make_enc(struct jx *x, const struct place *p, struct enc *c)
 	c->opcode = z->opcode;
 	c->map = z->opcode_map < ARRAY_LEN(maps) ? maps[z->opcode_map] : 0;
 	c->has_modrm = raw->modrm.offset != 0;
-	c->mem = p->mem != NULL;
+	c->mem = p->mem != NULL || p->in_vcpu != EM_NONE;
+	if (p->in_vcpu != EM_NONE)
+		c->at =
+		    (struct em_at){.base = EM_NONE, .index = EM_NONE, .disp = (int32_t)GPR_OFF(p->in_vcpu)};
 	c->reg = raw->modrm.reg; /* an opcode's extension */
 	c->rm = raw->modrm.rm;
 	for (unsigned n = 0; n < z->operand_count; n++) {
@@ -402,6 +493,7 @@ fpu_ensure(struct jx *x)
 	struct emit *e = &x->e;
 	if (x->fpu_known)
 		return;
+	x->in_r10 = x->in_rcx = 0;
 	em_8(e, 0x65); /* movzx ecx, byte gs:[fpu_out] */
 	em_8(e, 0x0f);
 	em_8(e, 0xb6);
@@ -452,22 +544,25 @@ reach_operand(struct jx *x, const struct place *p, struct enc *c)
 	return true;
 }
 
-/* EFLAGS as the instruction wants them, and RAX when it uses that. */
+/* EFLAGS as the instruction wants them, what it does not write kept somewhere, and RAX when it uses that.
+ * lost: it writes what the recipe wants. */
 static void
-ready_flags(struct jx *x, const struct place *p, unsigned use, bool traps)
+ready_flags(struct jx *x, const struct place *p, unsigned use, bool traps, bool lost)
 {
-	bool lost = p->rax_in && (!(use & FLAGS_WRITTEN) || traps); /* with AX */
-	if ((use & FLAGS_READ) || lost)
+	bool ax = x->fl_ax && !p->rax_in, rec = x->fl_rec.kind != REC_NONE && !lost;
+	if ((use & FLAGS_READ) || (traps && !ax) || (!(use & FLAGS_WRITTEN) && !ax && !rec))
 		jit_fl_host(x);
-	if (p->rax_in)
+	if (p->rax_in) {
 		em_mov(&x->e, 1, H_RAX, jit_host[X86_RAX]);
+		x->fl_ax = false;
+	}
 }
 
 bool
 jit_generic(struct jx *x)
 {
 	bool fpu;
-	unsigned kind = jit_insn_kind(x, &fpu), use = jit_insn_flags(x->z);
+	unsigned kind = jit_insn_kind(x, &fpu), use = jit_insn_flags(x);
 	struct emit *e = &x->e;
 	struct place p;
 	struct enc c = {0};
@@ -480,9 +575,12 @@ jit_generic(struct jx *x)
 	x->no_group = p.no_group;
 	if (p.mem != NULL && !reach_operand(x, &p, &c))
 		return false;
-	ready_flags(x, &p, use, kind == KIND_TRAPS);
-	for (unsigned n = 0; n < p.nload; n++)
-		em_gs_load(e, p.load[n][0], GPR_OFF(p.load[n][1]));
+	bool lost = jit_recipe_lost(x);
+	ready_flags(x, &p, use, kind == KIND_TRAPS, lost);
+	for (unsigned n = 0; n < p.nload; n++) {
+		if (p.load[n].wanted)
+			em_gs_load(e, p.load[n].host, GPR_OFF(p.load[n].guest));
+	}
 	if (p.rcx_in)
 		em_mov(e, 1, H_RCX, jit_host[X86_RCX]);
 	if (kind == KIND_TRAPS) {
@@ -496,12 +594,18 @@ jit_generic(struct jx *x)
 		put_legacy(x, &p, &c);
 	memcpy(e->p, c.tail, c.tail_len);
 	e->p += c.tail_len;
-	if (use & FLAGS_WRITTEN)
+	if (lost)
+		x->fl_rec.kind = REC_NONE;
+	if (use & FLAGS_WRITTEN) {
 		jit_fl_set(x);
-	else if (p.rax_in)
-		x->fl_ax = false;
+		jit_fl_note(x);
+	}
 	if (jit_is_x87(x->z))
 		note_x87(x, p.mem);
+	if (fpu || ((p.temps & 1u << H_R10) && p.mem == NULL))
+		x->in_r10 = 0;
+	if (fpu || p.high || (p.temps & 1u << H_RCX))
+		x->in_rcx = 0;
 	for (unsigned n = 0; n < p.nstore; n++)
 		em_gs_store(e, p.store[n][0], GPR_OFF(p.store[n][1]));
 	if (p.rcx_out)

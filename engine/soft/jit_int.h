@@ -15,13 +15,16 @@ struct jit_common { /* routines at the start of the cache, writable mapping */
 
 struct jit {
 	uint8_t *rw, *rx;
-	size_t bytes, used, common_end;
-	bool full;
+	size_t bytes, common_end;
+	size_t generation_bytes, used,
+	    limit; /* of the generation that is being filled: where new code goes, its end */
+	unsigned generation;
 	struct jit_common c;
 	struct jit_unit nowhere; /* what empty entries of the vCPUs' tables name: it leads to the lookup */
 	struct jit_unit **hash;
-	struct jit_unit **by_addr; /* in order of start */
-	size_t nunits, room;
+	struct jit_unit **by_addr; /* `room` a generation, in order of start */
+	size_t nunits[CODE_GENERATIONS], room;
+	struct jit_runs gone; /* of units that were forgotten */
 	struct jx_insn *pre; /* JIT_UNIT_INSNS: the unit that is being made, decoded; the code lock is held */
 };
 
@@ -55,11 +58,28 @@ struct jx_insn {
 #define JIT_UNIT_CODE_MAX (64u * 1024) /* one unit's host code, with its cold part */
 #define JIT_UNIT_INSNS	  64
 
+/* Is there room for one more, whatever it will be? */
+static inline bool
+jit_has_room(const struct jit *j)
+{
+	return j->used + JIT_UNIT_CODE_MAX <= j->limit && j->nunits[j->generation] < j->room;
+}
+
 static inline const uint8_t *
 jit_rx(const struct jit *j, const uint8_t *rw)
 {
 	return j->rx + (rw - j->rw);
 }
+
+/* How to have the flags of an instruction again: do it again (CMP, TEST), or take it back and do it again
+ * (ADD, SUB). jit_flags.c */
+enum { REC_NONE, REC_CMP, REC_TEST, REC_ADD, REC_SUB };
+enum { REC_IMM = 17 };
+struct jx_recipe {
+	uint8_t kind, size; /* REC_*; bytes */
+	uint8_t dst, src;   /* guest registers; REC_IMM */
+	int64_t imm;
+};
 
 enum ool_kind { OOL_SLOW, OOL_GROUP, OOL_EXIT, OOL_FAR, OOL_INDIRECT, OOL_STEP, OOL_POLL };
 
@@ -70,8 +90,9 @@ struct ool { /* code that stands behind the unit */
 	uint32_t what;	     /* the same: SLOW_* */
 	int32_t target;	     /* OOL_EXIT, OOL_FAR: page offset, may lie outside the page */
 	unsigned off;	     /* of the instruction */
-	bool ax;	     /* the flags are in AX, else in EFLAGS */
-	bool one;	     /* OOL_SLOW: the address goes to R10 alone */
+	bool ax, host;	     /* the flags are in AX, in EFLAGS, else by rec */
+	struct jx_recipe rec;
+	bool one; /* OOL_SLOW: the address goes to R10 alone */
 };
 
 #define JIT_OOL_MAX   (JIT_UNIT_INSNS * 4 + 2)
@@ -92,8 +113,11 @@ struct jx { /* a translation under way */
 	const ZydisDecodedOperand *op;
 	unsigned n, count; /* index of the instruction in j->pre; how many there are */
 	struct jx_group group[JIT_GROUPS];
-	bool no_group;	     /* the instruction needs R11 for something else */
-	bool fl_host, fl_ax; /* where the guest's flags are: EFLAGS, AX; at least one */
+	unsigned in_r10, in_rcx; /* the group whose addend is in that register, 0: none */
+	int sp_off;		 /* guest RSP is this much more than its host register says */
+	bool no_group;		 /* the instruction needs R11 for something else */
+	bool fl_host, fl_ax;	 /* where the guest's flags are: EFLAGS, AX, or by the recipe; at least one */
+	struct jx_recipe fl_rec;
 	struct jit_unit *u;
 	struct ool ool[JIT_OOL_MAX];
 	unsigned nool;
@@ -115,20 +139,28 @@ void jit_chain(struct soft_code *c, struct jit_exit *x, struct jit_unit *to);
 void jit_emit_common(struct jit *j);
 void jit_emit_lookup(struct jit *j, struct emit *e, unsigned mmu);
 
-/* ---- jit_mem.c: flags, addresses, access to memory ---- */
+/* ---- jit_flags.c ---- */
+void jit_fl_save(struct jx *x);	     /* the flags are in AX (too) */
+void jit_fl_host(struct jx *x);	     /* the flags are in EFLAGS (too) */
+void jit_fl_somewhere(struct jx *x); /* the flags are in AX or EFLAGS */
+void jit_fl_clobber(struct jx *x);   /* EFLAGS may be changed by what follows */
+void jit_fl_set(struct jx *x);	     /* the guest's instruction has written them all, or was given them */
+void jit_fl_note(struct jx *x);	     /* and may be done again */
+bool jit_recipe_lost(const struct jx *x);		    /* the instruction writes what the recipe wants */
+void jit_fl_forget(struct jx *x);			    /* is about to: do without it */
+void jit_recipe(struct emit *e, const struct jx_recipe *r); /* the flags into EFLAGS; AX is lost */
+
+/* ---- jit_mem.c: addresses, access to memory ---- */
 /* A point to go back to when an instruction turns out not to be done in the way that was begun. */
 struct jx_mark {
 	uint8_t *p;
 	unsigned nool, nfault;
+	int sp_off;
 	bool fl_host, fl_ax, fpu_known;
-	struct jx_group group[JIT_GROUPS];
+	struct jx_recipe fl_rec;
 };
-struct jx_mark jit_mark(const struct jx *x);
+void jit_mark(const struct jx *x, struct jx_mark *m);
 void jit_undo(struct jx *x, const struct jx_mark *m);
-void jit_fl_save(struct jx *x);	   /* the flags are in AX (too) */
-void jit_fl_host(struct jx *x);	   /* the flags are in EFLAGS; AX is free */
-void jit_fl_clobber(struct jx *x); /* EFLAGS may be changed by what follows */
-void jit_fl_set(struct jx *x);	   /* the guest's instruction has written them all, or was given them */
 /* Make operand m, or what lies at a guest register (RSP, RBP) + disp, accessible: *at is it in host memory.
  * Uses R10, and RCX, which stays in use unless `one`. False: not done here. EFLAGS change. */
 bool jit_operand(struct jx *x, const ZydisDecodedOperand *m, unsigned size, bool write, bool one,
@@ -152,6 +184,7 @@ void jit_analyse(struct jx *x, unsigned count); /* j->pre[0..count) */
  * the one that was in R11 is in *moved from now on, when that is not 0), or neither. */
 enum jit_group_how { GROUP_NO, GROUP_USE, GROUP_BEGIN };
 enum jit_group_how jit_group_choose(struct jx *x, unsigned which, unsigned *k, unsigned *moved);
+bool jit_group_covers(const struct jx *x, unsigned which); /* access `which` needs no check */
 void jit_group_none(struct jx *x); /* R11, registers or mappings may be others from here */
 
 /* ---- jit_isa.c ---- */
@@ -159,7 +192,7 @@ enum { KIND_NOT, KIND_PLAIN, KIND_TRAPS };
 /* Is the instruction the host's own, may it trap there; *fpu: x87 or MMX. */
 unsigned jit_insn_kind(const struct jx *x, bool *fpu);
 enum { FLAGS_READ = 1, FLAGS_WRITTEN = 2 };
-unsigned jit_insn_flags(const ZydisDecodedInstruction *z); /* FLAGS_READ also when some stay as they were */
+unsigned jit_insn_flags(const struct jx *x); /* FLAGS_READ also when some stay as they were */
 bool jit_is_x87(const ZydisDecodedInstruction *z);
 
 /* ---- jit_insn.c ---- */
@@ -171,6 +204,8 @@ enum jit_flow { FLOW_NOT /* none of these */, FLOW_NEXT, FLOW_END };
 bool jit_is_jcc(const ZydisDecodedInstruction *z);
 enum jit_flow jit_flow_insn(struct jx *x);
 enum jit_flow jit_stack_insn(struct jx *x);
+void jit_sp_settle(struct jx *x);		  /* RSP's host register is exact from here */
+bool jit_sp_may_wait(const struct jx *x);	  /* the instruction does not care */
 void jit_emit_goto(struct jx *x, int32_t target); /* jump to a page offset */
 void jit_emit_interp(struct jx *x, bool end);
 void jit_emit_step(struct jx *x);

@@ -304,9 +304,61 @@ writes_all(ZydisMnemonic m)
 	}
 }
 
-unsigned
-jit_insn_flags(const ZydisDecodedInstruction *z)
+/* Flags that SHL, SHR, SAR and IMUL leave undefined may be what they were: does this host write them all? */
+static bool shift_writes_all, imul_writes_all;
+
+#define FLAGS_AFTER(insn, value, before)                                               \
+	({                                                                             \
+		uint64_t v_ = (value), f_ = (before); /* beyond the red zone */        \
+		__asm__ volatile("lea -128(%%rsp), %%rsp\n\tpush %1\n\tpopfq\n\t" insn \
+				 "\n\tpushfq\n\tpop %1\n\tlea 128(%%rsp), %%rsp"       \
+				 : "+r"(v_), "+r"(f_)::"cc");                          \
+		f_;                                                                    \
+	})
+#define SAME_AFTER(insn, value) (FLAGS_AFTER(insn, value, 0x202) == FLAGS_AFTER(insn, value, 0xad7))
+
+static void __attribute__((constructor)) probe_undefined(void)
 {
+	uint64_t v = 0x9e3779b97f4a7c15u;
+	shift_writes_all = imul_writes_all = true;
+	for (unsigned n = 0; n < 64; n++, v = v * 6364136223846793005u + 1442695040888963407u) {
+		shift_writes_all = shift_writes_all && SAME_AFTER("shl $1, %0", v) &&
+				   SAME_AFTER("shl $5, %0", v) && SAME_AFTER("shr $1, %0", v) &&
+				   SAME_AFTER("shr $5, %k0", v) && SAME_AFTER("sar $1, %k0", v) &&
+				   SAME_AFTER("sar $31, %0", v) && SAME_AFTER("shl $31, %k0", v) &&
+				   SAME_AFTER("shr $63, %0", v);
+		imul_writes_all = imul_writes_all && SAME_AFTER("imul %0, %0", v) &&
+				  SAME_AFTER("imul %k0, %k0", v) && SAME_AFTER("imul $7, %0, %0", v) &&
+				  SAME_AFTER("imul $-300, %k0, %k0", v);
+	}
+}
+
+/* By its operands, or on this host. */
+static bool
+writes_all_here(const struct jx *x)
+{
+	const ZydisDecodedInstruction *z = x->z;
+	unsigned width = z->operand_width;
+	if (width < 32)
+		return false;
+	switch (z->mnemonic) {
+	case ZYDIS_MNEMONIC_SHL:
+	case ZYDIS_MNEMONIC_SHR:
+	case ZYDIS_MNEMONIC_SAR:
+		return shift_writes_all && x->op[1].type == ZYDIS_OPERAND_TYPE_IMMEDIATE &&
+		       (x->op[1].imm.value.u & (width - 1)) != 0 && z->opcode != 0xd2 &&
+		       x->op[0].size == width;
+	case ZYDIS_MNEMONIC_IMUL:
+		return imul_writes_all && z->operand_count_visible >= 2 && x->op[0].size == width;
+	default:
+		return false;
+	}
+}
+
+unsigned
+jit_insn_flags(const struct jx *x)
+{
+	const ZydisDecodedInstruction *z = x->z;
 	const ZydisAccessedFlags *f = z->cpu_flags;
 	unsigned use = 0;
 	if (f == NULL)
@@ -314,6 +366,6 @@ jit_insn_flags(const ZydisDecodedInstruction *z)
 	if (f->tested & ARITH)
 		use |= FLAGS_READ;
 	if ((f->modified | f->set_0 | f->set_1 | f->undefined) & ARITH)
-		use |= FLAGS_WRITTEN | (writes_all(z->mnemonic) ? 0 : FLAGS_READ);
+		use |= FLAGS_WRITTEN | (writes_all(z->mnemonic) || writes_all_here(x) ? 0 : FLAGS_READ);
 	return use;
 }

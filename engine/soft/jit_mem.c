@@ -1,25 +1,19 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/*
- * Where the guest's flags are, and how translated code reaches guest memory.
- *
- * The check of an access changes EFLAGS, so before the first one after an instruction that set them they go
- * to AX (LAHF, SETO AL), where they stay good until an instruction sets them anew; they come back (ADD AL,
- * SAHF) only before an instruction that wants them. So they are exact wherever a fault may be.
- */
+/* How translated code reaches guest memory: addresses, the check, what is checked together. */
 #include "engine/soft/decode.h"
 #include "engine/soft/jit_int.h"
 
-struct jx_mark
-jit_mark(const struct jx *x)
+void
+jit_mark(const struct jx *x, struct jx_mark *m)
 {
-	struct jx_mark m = {.p = x->e.p,
-			    .nool = x->nool,
-			    .nfault = x->nfault,
-			    .fl_host = x->fl_host,
-			    .fl_ax = x->fl_ax,
-			    .fpu_known = x->fpu_known};
-	memcpy(m.group, x->group, sizeof(m.group));
-	return m;
+	m->p = x->e.p;
+	m->nool = x->nool;
+	m->nfault = x->nfault;
+	m->fl_host = x->fl_host;
+	m->fl_ax = x->fl_ax;
+	m->fl_rec = x->fl_rec;
+	m->fpu_known = x->fpu_known;
+	m->sp_off = x->sp_off;
 }
 
 void
@@ -30,8 +24,10 @@ jit_undo(struct jx *x, const struct jx_mark *m)
 	x->nfault = m->nfault;
 	x->fl_host = m->fl_host;
 	x->fl_ax = m->fl_ax;
+	x->fl_rec = m->fl_rec;
 	x->fpu_known = m->fpu_known;
-	memcpy(x->group, m->group, sizeof(x->group));
+	x->sp_off = m->sp_off;
+	jit_group_none(x); /* what was begun has gone, and maybe what it replaced */
 }
 
 struct ool *
@@ -40,41 +36,9 @@ jit_ool(struct jx *x, enum ool_kind kind, uint8_t *from)
 	struct ool *o = &x->ool[x->nool];
 	LH_ASSERT(x->nool < JIT_OOL_MAX);
 	x->nool++;
-	*o = (struct ool){.kind = kind, .from = from, .off = x->off, .ax = x->fl_ax};
+	*o = (struct ool){
+	    .kind = kind, .from = from, .off = x->off, .ax = x->fl_ax, .host = x->fl_host, .rec = x->fl_rec};
 	return o;
-}
-
-/* ---- flags ---- */
-void
-jit_fl_save(struct jx *x)
-{
-	if (x->fl_ax)
-		return;
-	em_fl_save(&x->e);
-	x->fl_ax = true;
-}
-
-void
-jit_fl_host(struct jx *x)
-{
-	if (!x->fl_host)
-		em_fl_load(&x->e);
-	x->fl_ax = x->fl_ax && x->fl_host;
-	x->fl_host = true;
-}
-
-void
-jit_fl_clobber(struct jx *x)
-{
-	jit_fl_save(x);
-	x->fl_host = false;
-}
-
-void
-jit_fl_set(struct jx *x)
-{
-	x->fl_host = true;
-	x->fl_ax = false;
 }
 
 /* ---- addresses ---- */
@@ -179,6 +143,7 @@ emit_check(struct jx *x, enum ool_kind kind, unsigned size, bool write)
 {
 	struct emit *e = &x->e;
 	jit_fl_clobber(x);
+	x->in_r10 = x->in_rcx = 0;
 	em_rorx(e, H_RCX, H_R10, 12 - TLB_ENTRY_SHIFT);
 	em_alu_imm(e, 0, 4, H_RCX, (TLB_SIZE - 1) << TLB_ENTRY_SHIFT);
 	em_gsi(e, 1, 0x03, H_R10, H_RCX, jit_tag_off(x, write)); /* add r10, tag */
@@ -222,49 +187,73 @@ begin_group(struct jx *x, unsigned k, unsigned moved)
 	o->back = x->e.p;
 	if (moved != 0)
 		em_gs_store(&x->e, H_R11, addend_off(moved));
-	if (k == 0)
+	if (k == 0) {
 		em_mov(&x->e, 1, H_R11, H_R10);
-	else
+	} else {
 		em_gs_store(&x->e, H_R10, addend_off(k));
-}
-
-/* The register that holds group k's addend: R11, or RCX, which is loaded. */
-static unsigned
-group_addend(struct jx *x, unsigned k)
-{
-	if (k == 0)
-		return H_R11;
-	em_gs_load(&x->e, H_RCX, addend_off(k));
-	return H_RCX;
+		x->in_r10 = k;
+	}
 }
 
 /* [base + index + disp] with no more than R10: RCX is wanted. */
 static void
 only_r10(struct jx *x, struct em_at *at)
 {
-	if (at->index != H_RCX)
+	if (at->index != H_RCX && at->base != H_RCX)
 		return;
 	em_op_at(&x->e, 1, 0x8d, H_R10, at); /* lea */
 	*at = (struct em_at){.base = H_R10, .index = EM_NONE};
+	x->in_r10 = 0;
+}
+
+/* What is to be added for group k, as a part of *at: R11, or R10 or RCX, where it stays for the next one.
+ * one: not RCX. */
+static void
+add_group(struct jx *x, unsigned k, bool one, struct em_at *at)
+{
+	at->index = H_R11;
+	if (k == 0)
+		return;
+	if (x->in_r10 == k && at->base != H_R10) {
+		at->index = H_R10;
+	} else if (x->in_rcx == k && !one) {
+		at->index = H_RCX;
+	} else if (at->base == H_R10 || (x->in_r10 != 0 && !one && at->base != H_RCX)) {
+		em_gs_load(&x->e, at->index = H_RCX, addend_off(k));
+		x->in_rcx = k;
+	} else {
+		em_gs_load(&x->e, at->index = H_R10, addend_off(k));
+		x->in_r10 = k;
+	}
 }
 
 /* Memory operand m within group k. */
 static void
-group_operand(struct jx *x, const ZydisDecodedOperand *m, unsigned k, struct em_at *at)
+group_operand(struct jx *x, const ZydisDecodedOperand *m, unsigned k, bool one, struct em_at *at)
 {
 	int64_t disp = m->mem.disp.value;
-	unsigned g = soft_reg_offset(m->mem.base) / 8;
+	bool rip = m->mem.base == ZYDIS_REGISTER_RIP;
+	unsigned g = rip ? 16 : soft_reg_offset(m->mem.base) / 8;
+	if (rip)
+		disp += x->off + x->z->length;
 	*at = (struct em_at){.base = H_R10};
-	if (m->mem.base != ZYDIS_REGISTER_RIP && m->mem.index == ZYDIS_REGISTER_NONE &&
-	    disp == (int32_t)disp) {
+	if (m->mem.index != ZYDIS_REGISTER_NONE || disp != (int32_t)disp) {
+		LH_ASSERT(jit_emit_offset(x, m, 0, H_R10, 1)); /* it was possible when the group began */
+		x->in_r10 = x->in_rcx = 0;
+	} else if (!rip && jit_host[g] != EM_NONE) {
 		at->disp = (int32_t)disp;
 		at->base = (uint8_t)jit_host[g];
-		if (jit_host[g] == EM_NONE)
-			em_gs_load(&x->e, at->base = H_R10, GPR_OFF(g));
 	} else {
-		LH_ASSERT(jit_emit_offset(x, m, 0, H_R10, 1)); /* it was possible when the group began */
+		at->disp = (int32_t)disp;
+		if (x->in_r10 == k && k != 0 && !one) { /* leave it there */
+			at->base = H_RCX;
+			x->in_rcx = 0;
+		} else {
+			x->in_r10 = 0;
+		}
+		em_gs_load(&x->e, at->base, rip ? CPU_OFF(jit_pagebase) : GPR_OFF(g));
 	}
-	at->index = (uint8_t)group_addend(x, k);
+	add_group(x, k, one && at->base != H_R10, at);
 }
 
 bool
@@ -283,7 +272,7 @@ jit_operand(struct jx *x, const ZydisDecodedOperand *m, unsigned size, bool writ
 	}
 	if (how == GROUP_BEGIN)
 		begin_group(x, k, moved);
-	group_operand(x, m, k, at);
+	group_operand(x, m, k, one, at);
 	if (one)
 		only_r10(x, at);
 	return true;
@@ -305,10 +294,8 @@ jit_at(struct jx *x, unsigned g, int disp, unsigned size, bool write, bool one, 
 	}
 	if (how == GROUP_BEGIN)
 		begin_group(x, k, moved);
-	*at = (struct em_at){.base = jit_host[g], .disp = disp};
-	at->index = (uint8_t)group_addend(x, k);
-	if (one)
-		only_r10(x, at);
+	*at = (struct em_at){.base = jit_host[g], .disp = disp + (g == X86_RSP ? x->sp_off : 0)};
+	add_group(x, k, one, at);
 }
 
 void

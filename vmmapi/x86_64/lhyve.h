@@ -14,6 +14,11 @@
 
 /* What the engine offers on this host. NULL: see err. Lives as long as the VM. */
 LH_MUST_CHECK const struct x86_cpuid *vmctx_cpuid(struct vmctx *ctx, struct err *err);
+/* Features of CPUID leaf 7 that an engine may have where the host's processor has not: bits of ECX. */
+enum vm_feature { VM_FEATURE_PKU = 1 << 3, VM_FEATURE_LA57 = 1 << 16 };
+#define VM_FEATURE_PKS (1u << 31)
+/* Offer these too, as far as the engine can do them itself: vmctx_cpuid()'s table has them then. */
+LH_MUST_CHECK int vmctx_add_features(struct vmctx *ctx, uint32_t features, struct err *err);
 /* Before the first vCPU: `finish` makes the table of vCPU `cpu` of the offered one, in place. */
 typedef void (*vcpu_cpuid_fn)(void *ctx, unsigned cpu, struct x86_cpuid *t);
 LH_MUST_CHECK int vmctx_set_cpuid(struct vmctx *ctx, vcpu_cpuid_fn finish, void *arg, struct err *err);

@@ -108,6 +108,18 @@ vmctx_cpuid(struct vmctx *ctx, struct err *err)
 }
 
 int
+vmctx_add_features(struct vmctx *ctx, uint32_t features, struct err *err)
+{
+	struct md_ctx *md = md_of(ctx, err);
+
+	if (md == NULL)
+		return -err->code;
+	if (ctx->ops->cpuid_add != NULL)
+		ctx->ops->cpuid_add(&md->cpuid, features);
+	return 0;
+}
+
+int
 vmctx_set_cpuid(struct vmctx *ctx, vcpu_cpuid_fn finish, void *arg, struct err *err)
 {
 	struct md_ctx *md = md_of(ctx, err);
