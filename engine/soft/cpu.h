@@ -726,6 +726,35 @@ struct soft_vm {
 	struct soft_perf_map *perf_map; /* NULL: none is written */
 	struct engine_trace trace;
 	bool tsc_is_host;
+	_Atomic bool logging; /* the dirty log runs */
+	uint64_t *dirty;      /* a bit a page of the map (gm_range.first_page), once it has run. Atomic. */
 };
+
+/* dirty.c */
+int soft_dirty_start(struct engine_vm *vm, struct err *err);
+int soft_dirty_fetch(struct engine_vm *vm, uint64_t gpa, uint8_t *bitmap, size_t bytes, struct err *err);
+void soft_dirty_stop(struct engine_vm *vm);
+/* Something of ours wrote to [gpa, gpa + len), while the log runs. Any thread. */
+void soft_dirty_host(struct soft_vm *vm, uint64_t gpa, uint64_t len);
+
+static inline bool
+soft_dirty_logging(const struct soft_vm *vm)
+{
+	return UNLIKELY(atomic_load_explicit(&vm->logging, memory_order_relaxed));
+}
+
+static inline void
+soft_dirty_mark(struct soft_vm *vm, const struct gm_range *r, uint64_t gpa)
+{
+	uint64_t page = r->first_page + ((gpa - r->gpa) >> 12);
+	__atomic_fetch_or(&vm->dirty[page / 64], 1ull << (page % 64), __ATOMIC_RELEASE);
+}
+
+static inline bool
+soft_dirty_marked(const struct soft_vm *vm, const struct gm_range *r, uint64_t gpa)
+{
+	uint64_t page = r->first_page + ((gpa - r->gpa) >> 12);
+	return __atomic_load_n(&vm->dirty[page / 64], __ATOMIC_RELAXED) >> (page % 64) & 1;
+}
 
 #endif
