@@ -65,14 +65,23 @@ static bool
 one_insn(struct jx *x)
 {
 	struct soft_insn probe;
-	struct jx_mark before;
-	jit_mark(x, &before);
+	if (x->sp_off != 0 && !jit_sp_may_wait(x))
+		jit_sp_settle(x);
+	struct jx_mark before = jit_mark(x);
 	enum jit_flow f = jit_flow_insn(x);
-	if (f != FLOW_NOT)
+	if (f != FLOW_NOT) {
+		if (!jit_is_jcc(x->z))
+			x->in_r10 = x->in_rcx = 0;
 		return f == FLOW_NEXT;
-	if (jit_stack_insn(x) == FLOW_NEXT || does_nothing(x) || jit_generic(x))
+	}
+	if (jit_stack_insn(x) == FLOW_NEXT) {
+		x->in_r10 = x->in_rcx = 0;
+		return true;
+	}
+	if (does_nothing(x) || jit_generic(x))
 		return true;
 	jit_undo(x, &before);
+	jit_sp_settle(x);
 	if (x->mode & JMODE_VERIFY) {
 		jit_emit_step(x);
 		return false;
@@ -212,6 +221,7 @@ emit_unit(struct jx *x, const uint8_t *hva)
 		if (p->bad) {
 			if (n == 0 && avail < 15)
 				return false;
+			jit_sp_settle(x);
 			jit_emit_step(x);
 			more = false;
 			break;
@@ -222,6 +232,7 @@ emit_unit(struct jx *x, const uint8_t *hva)
 		x->off += len;
 	}
 	if (more && !x->failed) {
+		jit_sp_settle(x);
 		if (x->off >= 0x1000)
 			em_gs_imm32(&x->e, CPU_OFF(jit_br), BR_NONE);
 		jit_emit_goto(x, (int32_t)x->off);
