@@ -258,6 +258,7 @@ soft_code_open(struct soft_cpu *cpu, uint64_t gpa, uint32_t *seq)
 	struct soft_code *c = cpu->vm->code;
 	uint64_t n = page_number(c, gpa);
 	bool fresh;
+	soft_vec_sync(cpu); /* calloc(), and whoever opens a page is about to decode */
 	soft_code_lock(c, cpu);
 	if (c->pages[n] == NULL)
 		c->pages[n] = calloc(1, sizeof(struct code_page));

@@ -189,6 +189,7 @@ soft_code_flush(struct soft_cpu *self)
 	struct soft_vm *vm = self->vm;
 	struct soft_code *c = vm->code;
 	unsigned n = atomic_load(&vm->ncpus), none = 0;
+	soft_vec_sync(self); /* free() */
 	if (!atomic_compare_exchange_strong(&c->flusher, &none, self->id + 1))
 		return; /* another one does it; our run loop will see ATTN_FLUSH */
 	for (unsigned k = 0; k < n; k++) {

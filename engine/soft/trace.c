@@ -336,6 +336,7 @@ soft_trace_step(struct soft_cpu *cpu)
 
 	if (cpu->iolog_n != 0)
 		return; /* a device answered: the same instruction again */
+	soft_vec_sync(cpu);
 	finish(cpu);
 	if (t->seen++ < t->cfg.start) {
 		t->events = t->mem_used = 0;
@@ -375,6 +376,7 @@ soft_trace_write(struct soft_cpu *cpu, uint64_t gpa, uint64_t len)
 
 	if (!t->pending)
 		return;
+	soft_vec_sync(cpu);
 	if (len > MEM_MAX - 12 || t->mem_used > MEM_MAX - 12 - len ||
 	    !gm_read(cpu->vm->mem, gpa, t->mem + t->mem_used + 12, len)) {
 		t->mem_cut = true;
