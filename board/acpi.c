@@ -236,6 +236,30 @@ emit_hpet_table(struct fwbuf *t, const struct machine *m)
 	fw_u8(t, 0);
 }
 
+/* One unit for all functions and the IOAPIC, which has the source id ff:00.0 (VT-d 8.1, 8.3). */
+static void
+emit_dmar(struct fwbuf *t, const struct machine *m)
+{
+	enum { INTR_REMAP = 1, X2APIC_OPT_OUT = 2, INCLUDE_PCI_ALL = 1, SCOPE_IOAPIC = 3, IOAPIC_BUS = 0xff };
+
+	begin_table(t, "DMAR", 1);
+	fw_u8(t, (uint8_t)(m->phys_bits - 1));
+	fw_u8(t, m->x2apic ? INTR_REMAP : INTR_REMAP | X2APIC_OPT_OUT);
+	fw_zero(t, 10);
+	fw_u16(t, 0); /* DRHD, of 16 bytes and one scope's 8 */
+	fw_u16(t, 24);
+	fw_u8(t, INCLUDE_PCI_ALL);
+	fw_u8(t, 0);
+	fw_u16(t, 0);
+	fw_u64(t, MACHINE_VTD_BASE);
+	fw_u8(t, SCOPE_IOAPIC);
+	fw_u8(t, 8);
+	fw_u16(t, 0);
+	fw_u8(t, 0); /* the IOAPIC's id, as in the MADT */
+	fw_u8(t, IOAPIC_BUS);
+	fw_u16(t, 0); /* device, function */
+}
+
 static void
 emit_facs(struct fwbuf *t)
 {
@@ -248,7 +272,7 @@ emit_facs(struct fwbuf *t)
 
 /* ---- placing ---- */
 
-enum { T_FADT, T_DSDT, T_MADT, T_MCFG, T_HPET, TABLES };
+enum { T_FADT, T_DSDT, T_MADT, T_MCFG, T_HPET, T_DMAR, TABLES };
 
 static void
 emit_all(struct fwbuf t[TABLES], const struct machine *m)
@@ -260,6 +284,8 @@ emit_all(struct fwbuf t[TABLES], const struct machine *m)
 	emit_mcfg(&t[T_MCFG]);
 	if (m->hpet)
 		emit_hpet_table(&t[T_HPET], m);
+	if (m->vtd)
+		emit_dmar(&t[T_DMAR], m);
 }
 
 static void

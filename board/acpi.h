@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * ACPI 6.4 tables: RSDP, XSDT, FADT, FACS, DSDT, MADT, MCFG, HPET. Built in memory for a
+ * ACPI 6.4 tables: RSDP, XSDT, FADT, FACS, DSDT, MADT, MCFG, HPET, DMAR. Built in memory for a
  * given place, loaded by the board.
  */
 #ifndef LHYVE_BOARD_ACPI_H

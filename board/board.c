@@ -29,13 +29,47 @@ enum { PIO_LIMIT = 0x10000, CPUID_ADDRESS_SIZES = 0x80000008u, PHYS_BITS_DEFAULT
 
 /* ---- processors' identity ---- */
 
-static void
-probe_cpuid(struct board *b)
+/* Features that the configuration asks for: the engine adds what the host has not, or it cannot be. */
+static int
+add_features(struct board *b, struct err *err)
+{
+	const struct {
+		bool wanted;
+		enum engine_feature bit;
+		const char *key;
+	} row[] = {
+	    {b->cfg.la57, ENGINE_LA57, "x86.la57"},
+	    {b->cfg.pku, ENGINE_PKU, "x86.pku"},
+	    {b->cfg.pks, ENGINE_PKS, "x86.pks"},
+	};
+	const struct engine_ops *e = b->cfg.engine;
+	uint32_t wanted = 0, out[4];
+
+	for (size_t i = 0; i < ARRAY_LEN(row); i++)
+		wanted |= row[i].wanted ? (uint32_t)row[i].bit : 0;
+	if (wanted != 0 && e->cpuid_add != NULL)
+		e->cpuid_add(&b->cpuid, wanted);
+	x86_cpuid_query(&b->cpuid, 7, 0, out);
+	for (size_t i = 0; i < ARRAY_LEN(row); i++) {
+		if (row[i].wanted && (out[2] & (uint32_t)row[i].bit) == 0)
+			return err_set(err, ENOTSUP,
+				       "%s: not with this host's processor and engine %s (use engine=soft)",
+				       row[i].key, e->name);
+	}
+	return 0;
+}
+
+static int
+probe_cpuid(struct board *b, struct err *err)
 {
 	uint32_t out[4];
+	int ret;
 
 	x86_cpuid_host(&b->cpuid);
 	b->cfg.engine->cpuid_filter(&b->cpuid);
+	ret = add_features(b, err);
+	if (ret != 0)
+		return ret;
 	x86_cpuid_query(&b->cpuid, CPUID_ADDRESS_SIZES, 0, out);
 	b->phys_bits = out[0] & 0xff;
 	if (b->phys_bits < PHYS_BITS_DEFAULT || b->phys_bits > PHYS_BITS_MAX)
@@ -43,6 +77,7 @@ probe_cpuid(struct board *b)
 	x86_cpuid_query(&b->cpuid, 1, 0, out);
 	b->machine.cpu_signature = out[0];
 	b->machine.cpu_features = out[3];
+	return 0;
 }
 
 static int
@@ -269,8 +304,9 @@ build(struct board *b, struct err *err)
 	struct x86_state bsp;
 	int ret;
 
-	probe_cpuid(b);
-	ret = machine_layout(&b->machine, b->cfg.memory_bytes, b->phys_bits, err);
+	ret = probe_cpuid(b, err);
+	if (ret == 0)
+		ret = machine_layout(&b->machine, b->cfg.memory_bytes, b->phys_bits, err);
 	if (ret == 0)
 		ret = make_apic_ids(b, err);
 	if (ret == 0)

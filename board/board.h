@@ -60,6 +60,9 @@ struct board_cfg {
 		const char *path;
 	} com[4];
 	bool x2apic, hpet, mptable, strict_msr, pmu, vmware_backdoors, acpi_tables;
+	bool vtd; /* a remapping unit */
+	/* Offered even where the host's processor has none of it, when the engine can. */
+	bool pku, pks, la57;
 	bool rtc_localtime;
 	bool pc_testdev, fwcfg;	     /* LPC devices */
 	const struct board_pci *pci; /* in order of creation; the caller's, as long as the board */

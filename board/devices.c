@@ -24,6 +24,7 @@
 #include "dev/chipset/resetctl.h"
 #include "dev/chipset/rtc.h"
 #include "dev/chipset/uart16550.h"
+#include "dev/chipset/vtd.h"
 #include "dev/console/console.h"
 #include "dev/net/netdev.h"
 #include "dev/pci/model.h"
@@ -164,6 +165,19 @@ wire_irq8(void *ctx, unsigned line, bool level)
 		irq_set(&isa, level);
 }
 
+static bool
+wire_remapped(void *ctx, const struct vtd_message *m)
+{
+	return (m->wide ? lapic_message_x2 : lapic_message)(ctx, m->dest, m->logical, m->mode, m->vector,
+							    m->level);
+}
+
+static bool
+wire_unmapped(void *ctx, uint64_t addr, uint32_t data)
+{
+	return lapic_msi(ctx, addr, data);
+}
+
 /* ---- makers ---- */
 
 static int
@@ -197,10 +211,36 @@ make_lapic(struct board *b, struct err *err)
 }
 
 static int
+make_vtd(struct board *b, struct err *err)
+{
+	const struct vtd_cfg cfg = {
+	    .base = MACHINE_VTD_BASE, .maxphyaddr = (uint8_t)b->phys_bits, .eim = b->cfg.x2apic};
+	const struct vtd_wires w = {
+	    .mem = b->mem, .message = wire_remapped, .msi = wire_unmapped, .ctx = b->lapic};
+	int ret;
+
+	if (!b->cfg.vtd)
+		return 0;
+	b->vtd = vtd_create(&cfg, &w, err);
+	if (b->vtd == NULL)
+		return -err->code;
+	b->machine.vtd = true;
+	b->machine.phys_bits = b->phys_bits;
+	b->machine.x2apic = b->cfg.x2apic;
+	ret = track(b, &vtd_device_ops, b->vtd, err, "vtd", 0);
+	return ret != 0 ? ret : vtd_map(b->vtd, b->mmio, err);
+}
+
+static int
 make_ioapic(struct board *b, struct err *err)
 {
 	const struct ioapic_cfg cfg = {.base = MACHINE_IOAPIC_BASE};
-	const struct ioapic_wires w = {.message = lapic_message_wire, .ctx = b->lapic};
+	const struct ioapic_wires w = {
+	    .message = lapic_message_wire,
+	    .ctx = b->lapic,
+	    .msi = b->vtd != NULL ? vtd_ioapic_msi : NULL,
+	    .msi_ctx = b->vtd,
+	};
 	int ret;
 
 	b->ioapic = ioapic_create(&cfg, &w, err);
@@ -254,7 +294,7 @@ make_lpc(struct board *b, struct err *err)
 static int
 make_pci(struct board *b, struct err *err)
 {
-	const struct pci_root_wires w = {
+	struct pci_root_wires w = {
 	    .pio = b->pio,
 	    .mmio = b->mmio,
 	    .pirq = lpc_pirq_wire(b->lpc),
@@ -263,9 +303,12 @@ make_pci(struct board *b, struct err *err)
 	    .cf9_ctx = b->resetctl,
 	    .msi = lapic_msi_wire,
 	    .msi_ctx = b->lapic,
+	    .mem = b->mem,
 	};
 	int ret;
 
+	if (b->vtd != NULL)
+		w.iommu = (struct pci_iommu_wires){vtd_translate, vtd_pci_msi, b->vtd};
 	b->pci = pci_root_create(&w, err);
 	if (b->pci == NULL)
 		return -err->code;
@@ -589,9 +632,9 @@ assign_addresses(struct board *b, struct err *err)
 
 /* In an order in which each finds what it is wired to. */
 static int (*const makers[])(struct board *b, struct err *err) = {
-    make_lapic,	  make_ioapic,	   make_pic,	   make_resetctl,    make_lpc, make_pci,
-    make_bridges, make_hpet,	   make_pit,	   make_acpipm,	     make_rtc, make_uarts,
-    make_fwcfg,	  make_pc_testdev, make_functions, assign_addresses,
+    make_lapic, make_vtd,     make_ioapic,     make_pic,       make_resetctl,	 make_lpc,
+    make_pci,	make_bridges, make_hpet,       make_pit,       make_acpipm,	 make_rtc,
+    make_uarts, make_fwcfg,   make_pc_testdev, make_functions, assign_addresses,
 };
 
 int

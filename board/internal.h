@@ -38,6 +38,7 @@ struct board {
 
 	/* Those that others are wired to. */
 	struct lapic_set *lapic;
+	struct vtd *vtd; /* NULL: none */
 	struct ioapic *ioapic;
 	struct pic *pic;
 	struct lpc *lpc;

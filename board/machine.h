@@ -9,7 +9,7 @@
  *   c000_0000  PCI memory window
  *   e000_0000  ECAM, 256 buses
  *   f000_0000  PCI memory window
- *   fec0_0000  IOAPIC; fed0_0000 HPET; fee0_0000 local APIC
+ *   fec0_0000  IOAPIC; fed0_0000 HPET; fed9_0000 VT-d; fee0_0000 local APIC
  * 1_0000_0000  RAM
  *  then        PCI 64-bit window
  */
@@ -37,6 +37,7 @@
 #define MACHINE_MMIO32B_LEN   0x0ec00000ull
 #define MACHINE_IOAPIC_BASE   0xfec00000ull
 #define MACHINE_HPET_BASE     0xfed00000ull
+#define MACHINE_VTD_BASE      0xfed90000ull
 #define MACHINE_LAPIC_BASE    0xfee00000ull
 #define MACHINE_HIGH_RAM_BASE 0x100000000ull
 #define MACHINE_RAM_MIN	      (4 * 1024 * 1024ull)
@@ -68,6 +69,9 @@ struct machine {
 	unsigned coms; /* bit n: COM n+1 exists */
 	bool hpet;
 	uint32_t hpet_block_id;
+	bool vtd; /* a remapping unit at MACHINE_VTD_BASE; the next two are set with it */
+	bool x2apic;
+	unsigned phys_bits; /* of a guest-physical address */
 };
 
 /* ---- memory map as the guest is told it ---- */

@@ -7,13 +7,14 @@
 #include "dev/net/netdev.h"
 #include "dev/pci/model.h"
 #include "dev/storage/blkdev.h"
+#include "dev/test/edu.h"
 #include "dev/test/pcitest.h"
 #include "dev/virtio/console.h"
 #include "dev/virtio/rnd.h"
 
 static const struct pci_model *const models[] = {
-    &virtio_blk_model, &virtio_net_model, &virtio_console_model,
-    &virtio_rnd_model, &pci_bridge_model, &pcitest_model,
+    &virtio_blk_model, &virtio_net_model, &virtio_console_model, &virtio_rnd_model, &pci_bridge_model,
+    &pcitest_model,    &edu_model,
 };
 
 const struct pci_model *

@@ -90,6 +90,9 @@ struct engine_vm_cfg {
 				     default */
 };
 
+/* Features of CPUID leaf 7 that an engine may have where the host's processor has not: bits of ECX. */
+enum engine_feature { ENGINE_PKU = 1 << 3, ENGINE_LA57 = 1 << 16, ENGINE_PKS = 1u << 31 };
+
 struct engine_ops {
 	const char *name; /* "soft", "kvm" */
 	/* Can VMs be made at all? NULL: always. */
@@ -100,6 +103,8 @@ struct engine_ops {
 	void (*vm_destroy)(struct engine_vm *vm);
 	/* Which CPUID features the engine can give on this host: host leaves, filtered. */
 	void (*cpuid_filter)(struct x86_cpuid *table);
+	/* Offer these (enum engine_feature) too, as far as the engine can do them itself. NULL: none. */
+	void (*cpuid_add)(struct x86_cpuid *table, uint32_t features);
 	struct engine_vcpu *(*vcpu_create)(struct engine_vm *vm, unsigned id, const struct x86_cpuid *cpuid,
 					   struct err *err);
 	void (*vcpu_destroy)(struct engine_vcpu *v);

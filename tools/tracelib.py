@@ -175,16 +175,18 @@ def qemu_step(regs, start):
 # ---- any of them ----
 
 def open_trace(path):
-    """(kind, steps): "lhyve" knows changes and bytes, "qemu" only the state before each instruction."""
+    """(kind, steps): "lhyve" knows changes and bytes; "registers" (KVM's) the same, but memory and events; "qemu" only
+    the state before each instruction."""
     f = open(path, "rb")
-    head = f.read(64)
-    if head.startswith(b"LHTRACE1"):
+    head = f.read(128)
+    if head[:8] in (b"LHTRACE1", b"LHTRACR1"):
         f.seek(8)
-        return "lhyve", lhyve_steps(binary_records(f))
+        return "lhyve" if head[:8] == b"LHTRACE1" else "registers", lhyve_steps(binary_records(f))
     f.close()
     f = open(path, encoding="utf-8", errors="replace")
     if head.startswith(b"# lhyve trace 1"):
-        return "lhyve", lhyve_steps(text_records(f))
+        kind = "registers" if b", registers only" in head.split(b"\n")[0] else "lhyve"
+        return kind, lhyve_steps(text_records(f))
     return "qemu", qemu_steps(f)
 
 

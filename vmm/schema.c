@@ -8,7 +8,8 @@
 #include "base/util.h"
 #include "vmm/config.h"
 
-#define PCI_DEVICES "hostbridge|lpc|pci-bridge|pci-testdev|virtio-blk|virtio-net|virtio-console|virtio-rnd"
+#define PCI_DEVICES \
+	"hostbridge|lpc|pci-bridge|pci-testdev|edu|virtio-blk|virtio-net|virtio-console|virtio-rnd"
 
 /* What a disk has, and a network card, under whatever name. */
 #define DISK_KEYS(p)                                                                           \
@@ -96,6 +97,11 @@ const struct config_key config_schema[] = {
 	{ .name = "x86.apicv", .type = CONFIG_BOOL, .def = "false", .only = "false", .help = "APIC virtualization of the processor" },
 	{ .name = "x86.x2apic", .type = CONFIG_BOOL, .def = "true", .help = "offer x2APIC" },
 	{ .name = "x86.hpet", .type = CONFIG_BOOL, .def = "true", .help = "offer the HPET" },
+	{ .name = "x86.vtd", .type = CONFIG_BOOL, .def = "false", .help = "offer a remapping unit (VT-d) for DMA and interrupts" },
+	{ .name = "x86.la57", .type = CONFIG_BOOL, .def = "false",
+	  .help = "offer 5-level paging even where the host's processor has none (software engine)" },
+	{ .name = "x86.pku", .type = CONFIG_BOOL, .def = "false", .help = "the same for user pages' protection keys" },
+	{ .name = "x86.pks", .type = CONFIG_BOOL, .def = "false", .help = "the same for supervisor pages' protection keys" },
 	{ .name = "x86.mptable", .type = CONFIG_BOOL, .def = "true", .help = "make an MP table" },
 	{ .name = "x86.strictio", .type = CONFIG_BOOL, .def = "false", .only = "false", .help = "end the VM on I/O to a port nobody has" },
 	{ .name = "x86.strictmsr", .type = CONFIG_BOOL, .def = "true",

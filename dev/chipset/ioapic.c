@@ -39,6 +39,8 @@
 #define RTE_LOGICAL    BIT(11)
 /* What a write changes: not delivery status (12), not remote IRR (14), not the reserved middle. */
 #define RTE_WRITABLE (0xffull << 56 | 0x1afffull)
+/* What a remapping unit wants as well: the message's address bits 11:4. */
+#define RTE_REMAP (0xffull << 48)
 
 enum { MODE_FIXED = 0, MODE_LOWEST = 1, MODE_SMI = 2, MODE_NMI = 4, MODE_INIT = 5, MODE_EXTINT = 7 };
 
@@ -75,6 +77,12 @@ static const struct field_table ioapic_table = {
 
 /* ---- interrupts ---- */
 
+static uint64_t
+writable(const struct ioapic *io)
+{
+	return RTE_WRITABLE | (io->w.msi != NULL ? RTE_REMAP : 0);
+}
+
 /* Only fixed and lowest priority have a level form; the others are edges whatever bit 15 says. */
 static bool
 is_level(uint64_t rte)
@@ -84,9 +92,21 @@ is_level(uint64_t rte)
 	return (rte & RTE_LEVEL) != 0 && (mode == MODE_FIXED || mode == MODE_LOWEST);
 }
 
+/* Address 19:4 are entry bits 63:48, 2 is bit 11; data is mode and vector, asserted, and the trigger. */
+static bool
+send_msi(struct ioapic *io, uint64_t rte)
+{
+	uint32_t addr = 0xfee00000u | (uint32_t)(rte >> 48) << 4 | (uint32_t)bits(rte, 11, 1) << 2;
+	uint32_t data = (uint32_t)(rte & 0x7ff) | 1u << 14 | (is_level(rte) ? 1u << 15 : 0);
+
+	return io->w.msi(io->w.msi_ctx, addr, data);
+}
+
 static bool
 send(struct ioapic *io, uint64_t rte)
 {
+	if (io->w.msi != NULL)
+		return send_msi(io, rte);
 	return io->w.message(io->w.ctx, (uint32_t)(rte >> 56), (rte & RTE_LOGICAL) != 0,
 			     (unsigned)bits(rte, 8, 3), (uint8_t)rte, is_level(rte));
 }
@@ -146,7 +166,7 @@ write_redir(struct ioapic *io, unsigned index, uint32_t val)
 {
 	unsigned pin = (index - I_REDIR) / 2, shift = (index & 1) * 32;
 	uint64_t old = io->st.redir[pin], changed = (uint64_t)val << shift;
-	uint64_t mask = RTE_WRITABLE & (0xffffffffull << shift);
+	uint64_t mask = writable(io) & (0xffffffffull << shift);
 
 	io->st.redir[pin] = (old & ~mask) | (changed & mask);
 	/* An edge entry has no remote IRR: making it edge is how older systems clear a stuck one. */
@@ -265,7 +285,7 @@ ioapic_post_load(void *dev, struct err *err)
 	for (unsigned pin = 0; pin < IOAPIC_PINS; pin++) {
 		uint64_t rte = io->st.redir[pin];
 
-		if ((rte & ~(RTE_WRITABLE | RTE_REMOTE_IRR)) != 0 ||
+		if ((rte & ~(writable(io) | RTE_REMOTE_IRR)) != 0 ||
 		    ((rte & RTE_REMOTE_IRR) != 0 && !is_level(rte)))
 			return err_set(err, EINVAL, "ioapic: pin %u: impossible state (damaged snapshot)",
 				       pin);

@@ -29,6 +29,12 @@ struct ioapic_wires {
 	/* lapic_message_wire(): true when an APIC took it. */
 	bool (*message)(void *ctx, uint32_t dest, bool logical, unsigned mode, uint8_t vector, bool level);
 	void *ctx;
+	/*
+	 * For a remapping unit, else NULL; then used instead: the message as the write that it is (address
+	 * 0xfeexxxxx; VT-d 5.1.5.1). Bits 55:48 of an entry can be written then. True when it arrived.
+	 */
+	bool (*msi)(void *ctx, uint32_t addr, uint32_t data);
+	void *msi_ctx;
 };
 
 LH_MUST_CHECK struct ioapic *ioapic_create(const struct ioapic_cfg *cfg, const struct ioapic_wires *w,

@@ -94,8 +94,9 @@ void lapic_set_tsc_adjust(struct lapic_set *s, unsigned cpu, uint64_t adjust);
  */
 void lapic_init_reset(struct lapic_set *s, unsigned cpu);
 
-/* Message-signalled interrupt: address 0xfeexxxxx and data as in the SDM. */
-void lapic_msi(struct lapic_set *s, uint64_t addr, uint32_t data);
+/* Message-signalled interrupt: address 0xfeexxxxx and data as in the SDM. True when at least one APIC took
+ * it. */
+bool lapic_msi(struct lapic_set *s, uint64_t addr, uint32_t data);
 void lapic_msi_wire(void *set, uint64_t addr, uint32_t data); /* the same, as hpet_wires.msi */
 
 /*
@@ -104,7 +105,11 @@ void lapic_msi_wire(void *set, uint64_t addr, uint32_t data); /* the same, as hp
  */
 bool lapic_message(struct lapic_set *s, uint32_t dest, bool logical, unsigned mode, uint8_t vector,
 		   bool level);
-/* The same, as ioapic_wires.message. */
+/* The same with 32 bits of destination, of which all ones are everyone: from a remapping unit in x2APIC mode.
+ */
+bool lapic_message_x2(struct lapic_set *s, uint32_t dest, bool logical, unsigned mode, uint8_t vector,
+		      bool level);
+/* The same as lapic_message(), as ioapic_wires.message. */
 bool lapic_message_wire(void *set, uint32_t dest, bool logical, unsigned mode, uint8_t vector, bool level);
 
 /* The PIC's INTR output, wired to LINT0 of vCPU 0 (virtual wire mode); NMI to LINT1 of all. */

@@ -327,11 +327,13 @@ lapic_send_icr(struct lapic_set *s, unsigned cpu, uint64_t icr, bool wide)
 
 /* ---- IOAPIC and MSI ---- */
 
-bool
-lapic_message(struct lapic_set *s, uint32_t dest, bool logical, unsigned mode, uint8_t vector, bool level)
+static bool
+bus_message(struct lapic_set *s, uint32_t dest, bool wide, bool logical, unsigned mode, uint8_t vector,
+	    bool level)
 {
 	struct message m = {
 	    .dest = dest,
+	    .wide = wide,
 	    .logical = logical,
 	    .exclude = -1,
 	    .mode = (enum delivery_mode)mode,
@@ -348,6 +350,18 @@ lapic_message(struct lapic_set *s, uint32_t dest, bool logical, unsigned mode, u
 }
 
 bool
+lapic_message(struct lapic_set *s, uint32_t dest, bool logical, unsigned mode, uint8_t vector, bool level)
+{
+	return bus_message(s, dest, false, logical, mode, vector, level);
+}
+
+bool
+lapic_message_x2(struct lapic_set *s, uint32_t dest, bool logical, unsigned mode, uint8_t vector, bool level)
+{
+	return bus_message(s, dest, true, logical, mode, vector, level);
+}
+
+bool
 lapic_message_wire(void *set, uint32_t dest, bool logical, unsigned mode, uint8_t vector, bool level)
 {
 	return lapic_message(set, dest, logical, mode, vector, level);
@@ -358,7 +372,7 @@ lapic_message_wire(void *set, uint32_t dest, bool logical, unsigned mode, uint8_
  * for systems that were told so (they are 0 otherwise). Data: 7:0 vector, 10:8 mode, 14
  * assert, 15 level-triggered (11.11).
  */
-void
+bool
 lapic_msi(struct lapic_set *s, uint64_t addr, uint32_t data)
 {
 	bool logical = (addr >> 2 & 1) != 0, level = (data >> 15 & 1) != 0;
@@ -368,19 +382,19 @@ lapic_msi(struct lapic_set *s, uint64_t addr, uint32_t data)
 	if (addr >> 20 != 0xfee) {
 		log_guest("lapic: message to 0x%llx, which is no interrupt address, dropped",
 			  (unsigned long long)addr);
-		return;
+		return false;
 	}
 	if (level && (data >> 14 & 1) == 0)
-		return; /* de-assert */
+		return true; /* de-assert */
 	if ((addr >> 3 & 1) != 0 && logical && mode == DM_FIXED)
 		mode = DM_LOWEST;
-	(void)lapic_message(s, dest, logical, mode, (uint8_t)data, level);
+	return lapic_message(s, dest, logical, mode, (uint8_t)data, level);
 }
 
 void
 lapic_msi_wire(void *set, uint64_t addr, uint32_t data)
 {
-	lapic_msi(set, addr, data);
+	(void)lapic_msi(set, addr, data);
 }
 
 /* ---- pins ---- */

@@ -15,6 +15,7 @@
 #define LARGE_BAR      (64 * MIB) /* from here on the 64-bit window is tried first */
 #define IO_GRANULE     0x1000u	  /* of a bridge's windows */
 #define MEMORY_GRANULE MIB
+enum { IOAPIC_PIRQA = 16 };
 enum { WINDOW_IO = PCI_BARS, WINDOW_MEMORY, WANTS }; /* beside a function's BARs */
 
 struct want {
@@ -253,6 +254,17 @@ check_numbers(struct pci_root *r, struct err *err)
 	return 0;
 }
 
+/* No PIRQ leads to the 8259s until a system routes it: the line is the IOAPIC's pin, as for those who use
+ * that. */
+static void
+tell_lines(struct pci_root *r)
+{
+	for (struct pci_func *f = r->funcs; f != NULL; f = f->next) {
+		if (f->cfg.intr_pin != 0)
+			pci_func_cfg_write(f, PCI_INTR_LINE, 1, IOAPIC_PIRQA + pci_func_pirq(f));
+	}
+}
+
 int
 pci_assign(struct pci_root *r, const struct pci_windows *w, struct err *err)
 {
@@ -263,6 +275,8 @@ pci_assign(struct pci_root *r, const struct pci_windows *w, struct err *err)
 	ret = check_numbers(r, err);
 	if (ret == 0)
 		ret = assign_bus(&r->bus, *w, err);
+	if (ret == 0)
+		tell_lines(r);
 	pthread_mutex_unlock(&r->cfg_lock);
 	return ret;
 }

@@ -99,6 +99,10 @@ void pci_msi_refresh(struct pci_func *f);
 uint32_t pci_msi_pending_saved(const struct pci_func *f);
 void pci_msi_load(struct pci_func *f, uint32_t pending);
 bool pci_msi_owns(const struct pci_func *f, unsigned off, unsigned size);
+/* Send an interrupt message upstream. The function is plugged in. Its MSI or MSI-X lock may be held. */
+void pci_func_message(const struct pci_func *f, uint64_t addr, uint32_t data);
+/* The PIRQ that f's pin (it has one) arrives at, through the bridges. */
+unsigned pci_func_pirq(const struct pci_func *f);
 /* Drive the PIRQ as the function's state says. */
 void pci_intx_update(struct pci_func *f);
 

@@ -43,11 +43,8 @@ can_send(const struct pci_func *f, unsigned n)
 static void
 send(struct pci_func *f, unsigned n)
 {
-	const struct pci_root *r = f->bus->root;
-
 	f->msi.pending &= ~(uint32_t)BIT(n);
-	if (r->w.msi != NULL)
-		r->w.msi(r->w.msi_ctx, f->msi.addr, (f->msi.data & ~(f->msi.allowed - 1)) | n);
+	pci_func_message(f, f->msi.addr, (f->msi.data & ~(f->msi.allowed - 1)) | n);
 }
 
 bool

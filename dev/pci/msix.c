@@ -60,12 +60,10 @@ can_send(const struct pci_msix *m, unsigned n)
 static void
 send(struct pci_msix *m, unsigned n)
 {
-	const struct pci_root *r = m->f->bus->root;
 	const uint32_t *e = m->st.table[n];
 
 	m->st.pending[n / 64] &= ~BIT(n % 64);
-	if (r->w.msi != NULL)
-		r->w.msi(r->w.msi_ctx, (uint64_t)e[1] << 32 | (e[0] & ~3u), e[2]);
+	pci_func_message(m->f, (uint64_t)e[1] << 32 | (e[0] & ~3u), e[2]);
 }
 
 static void

@@ -15,6 +15,7 @@ enum { PORT_CONFIG = 0xcf8, CONFIG_LEN = 8, CONFIG_DATA = 4, CONFIG_CF9 = 1 };
 
 #define CONFIG_ENABLE	(1u << 31)
 #define CONFIG_WRITABLE 0x80fffffcu
+#define CONFIG_LOW	3u /* written, read as 0 */
 #define ECAM_BUS_BYTES	(1ull << 20)
 
 static const struct field root_fields[] = {
@@ -114,6 +115,16 @@ address_get(struct pci_root *r)
 	return v;
 }
 
+/* Bits 1:0 of CONFIG_ADDRESS read as 0 (3.2.2.3.2). As in QEMU they choose within CONFIG_DATA all the same,
+ * for guests that leave the port where it is. */
+static unsigned
+data_off(uint32_t addr, uint64_t off, unsigned size)
+{
+	unsigned low = ((addr & CONFIG_LOW) | (off & 3)) & ~(size - 1);
+
+	return (addr & 0xfc) | low | (off & 3);
+}
+
 /* CONFIG_ADDRESS takes dword accesses only; a byte at 0xcf9 is another register (ICH9 data sheet 13.7.5). */
 static uint64_t
 port_read(void *dev, uint64_t off, unsigned size)
@@ -122,7 +133,7 @@ port_read(void *dev, uint64_t off, unsigned size)
 	uint32_t addr;
 
 	if (off == 0 && size == 4)
-		return address_get(r);
+		return address_get(r) & CONFIG_WRITABLE;
 	if (off == CONFIG_CF9 && size == 1 && r->w.cf9_read != NULL)
 		return r->w.cf9_read(r->w.cf9_ctx);
 	if (off < CONFIG_DATA)
@@ -130,7 +141,7 @@ port_read(void *dev, uint64_t off, unsigned size)
 	addr = address_get(r);
 	if ((addr & CONFIG_ENABLE) == 0)
 		return size_mask(size);
-	return pci_cfg_read(r, bits(addr, 16, 8), bits(addr, 8, 8), (addr & 0xfc) | (off & 3), size);
+	return pci_cfg_read(r, bits(addr, 16, 8), bits(addr, 8, 8), data_off(addr, off, size), size);
 }
 
 static void
@@ -141,7 +152,7 @@ port_write(void *dev, uint64_t off, unsigned size, uint64_t val)
 
 	if (off == 0 && size == 4) {
 		pthread_mutex_lock(&r->cfg_lock);
-		r->st.config_address = (uint32_t)val & CONFIG_WRITABLE;
+		r->st.config_address = (uint32_t)val & (CONFIG_WRITABLE | CONFIG_LOW);
 		pthread_mutex_unlock(&r->cfg_lock);
 		return;
 	}
@@ -150,7 +161,7 @@ port_write(void *dev, uint64_t off, unsigned size, uint64_t val)
 	addr = address_get(r);
 	if (off < CONFIG_DATA || (addr & CONFIG_ENABLE) == 0)
 		return;
-	pci_cfg_write(r, bits(addr, 16, 8), bits(addr, 8, 8), (addr & 0xfc) | (off & 3), size, (uint32_t)val);
+	pci_cfg_write(r, bits(addr, 16, 8), bits(addr, 8, 8), data_off(addr, off, size), size, (uint32_t)val);
 }
 
 /* ---- ECAM ---- */
@@ -189,8 +200,8 @@ pci_root_ecam(struct pci_root *r, uint64_t base, unsigned buses, struct err *err
 /* ---- INTx ---- */
 
 /* Each bridge on the way up turns the pin by its device number (PCI-to-PCI Bridge 1.2, table 9-1). */
-static unsigned
-func_pirq(const struct pci_func *f)
+unsigned
+pci_func_pirq(const struct pci_func *f)
 {
 	unsigned pin = f->cfg.intr_pin - 1u, dev = f->devfn >> 3;
 
@@ -214,7 +225,7 @@ pci_intx_update(struct pci_func *f)
 	if (f->bus == NULL || out == f->intx_out)
 		return;
 	r = f->bus->root;
-	pirq = func_pirq(f);
+	pirq = pci_func_pirq(f);
 	f->intx_out = out;
 	r->pirq_count[pirq] += out ? 1u : -1u;
 	w = r->w.pirq;
@@ -377,7 +388,7 @@ static int
 root_post_load(void *dev, struct err *err)
 {
 	(void)err;
-	((struct pci_root *)dev)->st.config_address &= CONFIG_WRITABLE;
+	((struct pci_root *)dev)->st.config_address &= CONFIG_WRITABLE | CONFIG_LOW;
 	return 0;
 }
 

@@ -25,6 +25,7 @@
 #include "dev/device.h"
 #include "dev/irq.h"
 
+struct gpmap;
 struct io_bus;
 struct pci_root;
 struct pci_bus;
@@ -66,6 +67,16 @@ enum {
 
 /* ---- the root ---- */
 
+/* A remapping unit between functions and memory; both may be NULL. Called with devices' locks held. */
+struct pci_iommu_wires {
+	/* Where the *len bytes (not 0) at addr of requester `sid` are in guest memory: the address of the
+	 * first, and how many follow it there, 1..*len. false: forbidden. */
+	bool (*translate)(void *ctx, uint16_t sid, uint64_t addr, bool write, uint64_t *gpa, uint64_t *len);
+	/* An interrupt message; instead of pci_root_wires.msi. */
+	void (*msi)(void *ctx, uint16_t sid, uint64_t addr, uint32_t data);
+	void *ctx;
+};
+
 struct pci_root_wires {
 	struct io_bus *pio, *mmio;
 	struct irq_wire pirq;		/* line 0..7 = PIRQA..PIRQH, level */
@@ -75,6 +86,8 @@ struct pci_root_wires {
 	void (*msi)(void *ctx, uint64_t addr,
 		    uint32_t data); /* a memory write that is an interrupt; may be NULL */
 	void *msi_ctx;
+	struct gpmap *mem; /* for DMA (dma.h); may be NULL */
+	struct pci_iommu_wires iommu;
 };
 
 /* Registers the ports 0xcf8-0xcff. */
@@ -103,8 +116,8 @@ struct pci_windows {
 	struct pci_window io, mem32, mem64; /* a len of 0: none */
 };
 /* As firmware does at power-on: number the buses, give every unset BAR an address, the largest first, and
- * enable decoding; bridges get a window each of I/O and 32-bit memory for what is behind them. Fails when a
- * window is too small, naming the function. */
+ * enable decoding; bridges get a window each of I/O and 32-bit memory for what is behind them. Interrupt
+ * lines tell the IOAPIC's pin. Fails when a window is too small, naming the function. */
 LH_MUST_CHECK int pci_assign(struct pci_root *r, const struct pci_windows *w, struct err *err);
 
 /* ---- functions ---- */

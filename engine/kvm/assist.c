@@ -161,7 +161,7 @@ kvm_assist(struct kvm_cpu *c, struct vm_exit *x, const char *why)
 	if (fetch(c, &err) != 0)
 		return give_up(c, x, err.msg);
 	c->assist.open = true;
-	if (c->assist.state->rip == c->assist.rip)
+	if (c->assist.state->rip == c->assist.rip && c->trace.file == NULL)
 		c->assist.burst = MIN(c->assist.burst * 2, (unsigned)BURST_MAX);
 	else
 		c->assist.burst = 1;

@@ -298,26 +298,69 @@ rig_close(struct rig *r)
 	kvm_dev_close(&r->dev);
 }
 
+/* A rig that is set up, or an error; rig_close() in either case. */
+static int
+rig_open(struct rig *r, struct err *err)
+{
+	int ret;
+
+	*r = (struct rig){.vm = -1, .vcpu = -1, .mem = MAP_FAILED, .run = MAP_FAILED, .dev.fd = -1};
+	ret = kvm_dev_open(&r->dev, err);
+	if (ret != 0)
+		return ret;
+	r->vm = kvm_dev_create_vm(&r->dev, err);
+	if (r->vm < 0)
+		return r->vm;
+	ret = rig_set_up(r);
+	if (ret != 0)
+		err_set(err, -ret, "kvm: no VM for a probe: %s", strerror(-ret));
+	return ret;
+}
+
 int
 kvm_examine(struct err *err)
 {
-	struct rig r = {.vm = -1, .vcpu = -1, .mem = MAP_FAILED, .run = MAP_FAILED};
-	int broken = 0, ret = kvm_dev_open(&r.dev, err);
+	struct rig r;
+	int broken = 0, ret = rig_open(&r, err);
 
-	if (ret != 0)
-		return ret;
-	r.vm = kvm_dev_create_vm(&r.dev, err);
-	if (r.vm < 0) {
-		ret = r.vm;
-	} else {
-		ret = rig_set_up(&r);
-		if (ret != 0)
-			err_set(err, -ret, "kvm: no VM for a probe: %s", strerror(-ret));
-	}
 	for (unsigned n = 0; ret == 0 && n < KVM_PARTS; n++) {
 		if (offered(&r, n) && !part_works(&r, n))
 			broken |= 1 << n;
 	}
 	rig_close(&r);
 	return ret != 0 ? ret : broken;
+}
+
+/* ---- single steps ---- */
+
+/* Each instruction of a piece of straight code is an exit of its own. */
+static bool
+steps(struct rig *r, unsigned n, unsigned instructions)
+{
+	struct kvm_guest_debug d = {.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP};
+	uint64_t rip = CODE;
+	struct kvm_regs regs;
+
+	fill_memory(r, n);
+	if (set_state(r, n) != 0 || kvm_ioctl(r->vcpu, KVM_SET_GUEST_DEBUG, &d) != 0)
+		return false;
+	for (unsigned i = 0; i < instructions; i++) {
+		if (kvm_ioctl(r->vcpu, KVM_RUN, NULL) != 0 || r->run->exit_reason != KVM_EXIT_DEBUG ||
+		    kvm_ioctl(r->vcpu, KVM_GET_REGS, &regs) != 0 || regs.rip <= rip || regs.rip > rip + 15)
+			return false;
+		rip = regs.rip;
+	}
+	return true;
+}
+
+int
+kvm_examine_steps(struct err *err)
+{
+	struct rig r;
+	int ret = rig_open(&r, err);
+
+	if (ret == 0 && (!steps(&r, KVM_PART_REAL, 3) || !steps(&r, KVM_PART_LONG, 5)))
+		ret = err_set(err, ENOTSUP, "kvm: guest code is not stepped through here");
+	rig_close(&r);
+	return ret;
 }

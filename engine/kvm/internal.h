@@ -68,6 +68,11 @@ struct kvm_cpu {
 	uint8_t *xsave; /* vm->xsave_bytes */
 
 	struct {
+		struct tracer *file; /* NULL: not traced */
+		bool idle;	     /* nothing ran since the last look */
+	} trace;
+
+	struct {
 		struct engine_vcpu *soft;
 		bool open; /* it holds the state */
 
@@ -182,6 +187,12 @@ void kvm_assist_destroy(struct kvm_cpu *c);
 /* KVM ended the guest with a triple fault. True: it may be KVM's own fault, so the soft engine should look.
  */
 bool kvm_assist_doubts_shutdown(struct kvm_cpu *c);
+
+/* trace.c: debug.trace by single steps; nothing, for vCPUs that are not the traced one. */
+LH_MUST_CHECK int kvm_trace_init(struct kvm_cpu *c, struct err *err);
+void kvm_trace_destroy(struct kvm_cpu *c);
+/* The vCPU is between two instructions and will go on. Only where trace.file is set. */
+void kvm_trace_step(struct kvm_cpu *c);
 
 /* helped.c: with no hardware behind KVM (vm->no_hardware) the soft vCPU always holds the state. */
 LH_MUST_CHECK int kvm_helped_init(struct kvm_cpu *c, struct err *err);

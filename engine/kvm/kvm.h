@@ -25,6 +25,8 @@ enum kvm_part {
 /* Run a few instructions of each part in a VM of its own. The set of parts that do not work, or -errno when
  * no VM can be made. About a millisecond. Any thread. */
 LH_MUST_CHECK int kvm_examine(struct err *err);
+/* 0 when KVM stops after each instruction that it is told to stop after; else an error. Any thread. */
+LH_MUST_CHECK int kvm_examine_steps(struct err *err);
 const char *kvm_part_name(enum kvm_part part);
 
 #endif

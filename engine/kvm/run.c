@@ -318,6 +318,8 @@ take_exit(struct kvm_cpu *c, struct vm_exit *x)
 		kvm_dirty_drain(c);
 		return false;
 	case KVM_EXIT_DEBUG:
+		if (c->vm->cfg.trace.path != NULL)
+			return false; /* one step of a trace, or a late one */
 		x->kind = VM_EXIT_DEBUG;
 		return true;
 	case KVM_EXIT_INTERNAL_ERROR:
@@ -380,6 +382,26 @@ run_error(struct kvm_cpu *c, struct vm_exit *x, int code)
 		 code == ENOMEM ? " (the host is short of memory)" : "");
 }
 
+/* One instruction at the most; an access that has its answer is completed on its own. */
+static int
+enter_traced(struct kvm_cpu *c)
+{
+	int r;
+
+	if (c->open == OPEN_NONE) {
+		kvm_trace_step(c);
+		r = kvm_enter(c);
+		c->trace.idle = c->trace.file != NULL && (r == -EINTR || r == -EAGAIN);
+		return r;
+	}
+	set_immediate_exit(c, 1);
+	r = kvm_enter(c);
+	set_immediate_exit(c, 0);
+	if (atomic_load(&c->kicked))
+		set_immediate_exit(c, 1);
+	return r;
+}
+
 void
 kvm_run(struct engine_vcpu *v, struct vm_exit *x)
 {
@@ -399,7 +421,7 @@ kvm_run(struct engine_vcpu *v, struct vm_exit *x)
 		if (before(c, x))
 			return;
 		c->run->request_interrupt_window = c->want_window && !c->ready;
-		r = kvm_enter(c);
+		r = c->trace.file != NULL ? enter_traced(c) : kvm_enter(c);
 		c->open = OPEN_NONE;
 		c->ready = c->run->ready_for_interrupt_injection && c->run->if_flag;
 		if (r == -EINTR || r == -EAGAIN) {

@@ -94,6 +94,8 @@ set_up(struct kvm_cpu *c, struct err *err)
 	x86_state_reset(&s);
 	if (r == 0)
 		r = kvm_store(c, X86_STATE_ALL, &s, err);
+	if (r == 0)
+		r = kvm_trace_init(c, err);
 	return r != 0 || !c->vm->no_hardware ? r : kvm_helped_init(c, err);
 }
 
@@ -104,6 +106,7 @@ kvm_vcpu_destroy(struct engine_vcpu *v)
 
 	if (c == NULL)
 		return;
+	kvm_trace_destroy(c);
 	kvm_assist_destroy(c);
 	c->vm->cpus[c->id] = NULL;
 	kvm_dirty_vcpu_end(c);

@@ -143,7 +143,9 @@ set_up(struct kvm_vm *vm, struct err *err)
 	if (r == 0 && kvm_cpuid_suspicious(&vm->dev)) {
 		vm->broken = kvm_examine(err);
 		r = MIN(vm->broken, 0);
-		vm->no_hardware = vm->broken > 0 && (vm->broken >> KVM_PART_INT & 1);
+		/* A trace is to show what KVM does, as far as it can. */
+		vm->no_hardware =
+		    vm->broken > 0 && (vm->broken >> KVM_PART_INT & 1) && vm->cfg.trace.path == NULL;
 		vm->spare = vm->no_hardware ? aligned_alloc(4096, 4096) : NULL;
 		if (r == 0 && vm->no_hardware && vm->spare == NULL)
 			r = err_set(err, ENOMEM, "kvm: no memory");

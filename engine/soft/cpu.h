@@ -282,7 +282,7 @@ struct soft_cpu {
 	uint64_t tsc_offset; /* guest TSC = host TSC + vm offset + this */
 	unsigned pauses;
 	uint64_t pmu_icount, pmu_branches; /* when the counters were brought up to date (pmu.c) */
-	struct soft_trace *trace;	   /* NULL: none (trace.c) */
+	struct tracer *trace;		   /* NULL: none (trace.c) */
 	struct verify *verify;		   /* NULL: not asked for (jit_verify.c) */
 	uint8_t pmu_on, pmi;		   /* a counter is enabled; one that interrupts has overflowed */
 	_Atomic bool pmu_ticks;		   /* one is enabled that interrupts */
@@ -370,6 +370,15 @@ static inline bool
 soft_canonical(const struct soft_cpu *cpu, uint64_t la)
 {
 	unsigned sh = (cpu->st.cr4 & CR4_LA57) ? 7 : 16;
+	return (uint64_t)((int64_t)(la << sh) >> sh) == la;
+}
+
+/* What a base register or an invalidation takes: canonical for the widest addresses that the processor knows,
+ * whatever CR4.LA57 says. */
+static inline bool
+soft_canonical_wide(const struct soft_cpu *cpu, uint64_t la)
+{
+	unsigned sh = (cpu->cr4_allowed & CR4_LA57) ? 7 : 16;
 	return (uint64_t)((int64_t)(la << sh) >> sh) == la;
 }
 
@@ -615,7 +624,6 @@ soft_leave_after(struct soft_cpu *cpu, const struct soft_insn *i)
 }
 
 /* ---- traces (trace.c): called while cpu->trace is set ---- */
-LH_MUST_CHECK struct soft_trace *soft_trace_create(const struct engine_trace *t, struct err *err);
 void soft_trace_close(struct soft_cpu *cpu);
 void soft_trace_step(struct soft_cpu *cpu);				 /* an instruction begins */
 void soft_trace_event(struct soft_cpu *cpu);				 /* exc_* is delivered */
@@ -671,6 +679,7 @@ uint64_t soft_rdmsr(struct soft_cpu *cpu, uint32_t msr);
 void soft_wrmsr(struct soft_cpu *cpu, uint32_t msr, uint64_t v);
 void soft_set_efer(struct soft_cpu *cpu, uint64_t v);
 void soft_cpuid_filter(struct x86_cpuid *t); /* cpuid.c */
+void soft_cpuid_add(struct x86_cpuid *t, uint32_t features);
 void soft_cpuid(struct soft_cpu *cpu, uint32_t leaf, uint32_t sub, uint32_t out[4]);
 uint32_t soft_xsave_size(struct soft_cpu *cpu, bool compact); /* of what XCR0 (and XSS) enable: CPUID 0xD */
 bool soft_io_allowed(struct soft_cpu *cpu, uint16_t port, unsigned size);

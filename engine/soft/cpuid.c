@@ -134,3 +134,41 @@ soft_cpuid_filter(struct x86_cpuid *t)
 			l->eax = MIN(l->eax, 1u);
 	}
 }
+
+/* PKRU's place in XSAVE's standard form: after all others, as processors have it. */
+static bool
+add_pkru_state(struct x86_cpuid *t)
+{
+	struct x86_cpuid_leaf *d = x86_cpuid_find(t, 0xd, 0, false), *pkru;
+	uint32_t end = 576;
+	if (d == NULL)
+		return false;
+	if (d->eax & B(9))
+		return true;
+	for (unsigned n = 0; n < t->count; n++) {
+		if (t->leaf[n].leaf == 0xd && t->leaf[n].subleaf > 1)
+			end = MAX(end, t->leaf[n].ebx + t->leaf[n].eax);
+	}
+	if (t->count == X86_CPUID_MAX)
+		return false;
+	pkru = &t->leaf[t->count++];
+	*pkru = (struct x86_cpuid_leaf){
+	    .leaf = 0xd, .subleaf = 9, .has_subleaf = true, .eax = 8, .ebx = (uint32_t)align_up(end, 64)};
+	d->eax |= B(9);
+	d->ecx = MAX(d->ecx, pkru->ebx + pkru->eax);
+	return true;
+}
+
+void
+soft_cpuid_add(struct x86_cpuid *t, uint32_t features)
+{
+	struct x86_cpuid_leaf *l7 = x86_cpuid_find(t, 7, 0, false), *sizes;
+	if (l7 == NULL)
+		return;
+	if ((features & ENGINE_PKU) && !add_pkru_state(t))
+		features &= ~(uint32_t)ENGINE_PKU;
+	l7->ecx |= features & ((uint32_t)ENGINE_PKU | ENGINE_LA57 | ENGINE_PKS);
+	sizes = x86_cpuid_find(t, 0x80000008, 0, false);
+	if ((features & ENGINE_LA57) && sizes != NULL)
+		sizes->eax = (sizes->eax & ~0xff00u) | 57 << 8;
+}

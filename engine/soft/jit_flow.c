@@ -318,7 +318,8 @@ jit_flow_insn(struct jx *x)
 {
 	const ZydisDecodedInstruction *z = x->z;
 	bool imm = x->op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
-	struct jx_mark before = jit_mark(x);
+	struct jx_mark before;
+	jit_mark(x, &before);
 	if (z->meta.branch_type != ZYDIS_BRANCH_TYPE_NONE)
 		jit_fl_forget(x);
 	if (z->mnemonic == ZYDIS_MNEMONIC_RET && z->meta.branch_type == ZYDIS_BRANCH_TYPE_NEAR &&
@@ -493,7 +494,8 @@ emit_rdtsc(struct jx *x)
 enum jit_flow
 jit_stack_insn(struct jx *x)
 {
-	struct jx_mark before = jit_mark(x);
+	struct jx_mark before;
+	jit_mark(x, &before);
 	bool (*emit)(struct jx * x);
 	switch (x->z->mnemonic) {
 	case ZYDIS_MNEMONIC_PUSH:

@@ -159,7 +159,7 @@ struct jx_mark {
 	bool fl_host, fl_ax, fpu_known;
 	struct jx_recipe fl_rec;
 };
-struct jx_mark jit_mark(const struct jx *x);
+void jit_mark(const struct jx *x, struct jx_mark *m);
 void jit_undo(struct jx *x, const struct jx_mark *m);
 /* Make operand m, or what lies at a guest register (RSP, RBP) + disp, accessible: *at is it in host memory.
  * Uses R10, and RCX, which stays in use unless `one`. False: not done here. EFLAGS change. */

@@ -3,17 +3,17 @@
 #include "engine/soft/decode.h"
 #include "engine/soft/jit_int.h"
 
-struct jx_mark
-jit_mark(const struct jx *x)
+void
+jit_mark(const struct jx *x, struct jx_mark *m)
 {
-	return (struct jx_mark){.p = x->e.p,
-				.nool = x->nool,
-				.nfault = x->nfault,
-				.fl_host = x->fl_host,
-				.fl_ax = x->fl_ax,
-				.fl_rec = x->fl_rec,
-				.fpu_known = x->fpu_known,
-				.sp_off = x->sp_off};
+	m->p = x->e.p;
+	m->nool = x->nool;
+	m->nfault = x->nfault;
+	m->fl_host = x->fl_host;
+	m->fl_ax = x->fl_ax;
+	m->fl_rec = x->fl_rec;
+	m->fpu_known = x->fpu_known;
+	m->sp_off = x->sp_off;
 }
 
 void

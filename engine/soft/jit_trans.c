@@ -65,9 +65,10 @@ static bool
 one_insn(struct jx *x)
 {
 	struct soft_insn probe;
+	struct jx_mark before;
 	if (x->sp_off != 0 && !jit_sp_may_wait(x))
 		jit_sp_settle(x);
-	struct jx_mark before = jit_mark(x);
+	jit_mark(x, &before);
 	enum jit_flow f = jit_flow_insn(x);
 	if (f != FLOW_NOT) {
 		if (!jit_is_jcc(x->z))

@@ -29,6 +29,7 @@ enum msr_rule {
 	MSR_MTRR_DEF,
 	MSR_MTRR_BASE,
 	MSR_MTRR_MASK,
+	MSR_PKRS, /* with CPUID only */
 };
 
 struct msr_row {
@@ -74,6 +75,7 @@ static const struct msr_row rows[] = {
     {0x00000268, 0x0000026f, M(mtrr_fix[3]), MSR_MTRR_TYPES, 0},
     {0x00000277, 0x00000277, M(pat), MSR_PAT, 0},
     {0x000002ff, 0x000002ff, M(mtrr_def_type), MSR_MTRR_DEF, 0xcff},
+    {0x000006e1, 0x000006e1, M(pkrs), MSR_PKRS, 0xffffffff},
     {0x00000da0, 0x00000da0, M(xss), MSR_MASKED, 0},
     {0xc0000080, 0xc0000080, M(efer), MSR_EFER, 0},
     {0xc0000081, 0xc0000081, M(star), MSR_PLAIN, 0},
@@ -186,6 +188,10 @@ soft_rdmsr(struct soft_cpu *cpu, uint32_t msr)
 		if (r->rule == MSR_PRED_CMD || !speculation_msr(cpu, false))
 			soft_gp(cpu, 0);
 		return *slot(cpu, r, msr);
+	case MSR_PKRS:
+		if (!(cpu->cr4_allowed & CR4_PKS))
+			soft_gp(cpu, 0);
+		return *slot(cpu, r, msr);
 	case MSR_FS:
 		return cpu->st.seg[X86_FS].base;
 	case MSR_GS:
@@ -266,14 +272,14 @@ soft_wrmsr(struct soft_cpu *cpu, uint32_t msr, uint64_t v)
 	case MSR_FS:
 	case MSR_GS: {
 		unsigned seg = r->rule == MSR_FS ? X86_FS : X86_GS;
-		if (!soft_canonical(cpu, v))
+		if (!soft_canonical_wide(cpu, v))
 			soft_gp(cpu, 0);
 		cpu->st.seg[seg].base = v;
 		cpu->seg_base[seg] = v;
 		return;
 	}
 	case MSR_CANONICAL:
-		if (!soft_canonical(cpu, v))
+		if (!soft_canonical_wide(cpu, v))
 			soft_gp(cpu, 0);
 		break;
 	case MSR_PRED_CMD:
@@ -283,6 +289,11 @@ soft_wrmsr(struct soft_cpu *cpu, uint32_t msr, uint64_t v)
 	case MSR_SPEC_CTRL:
 		if (!speculation_msr(cpu, false) || (v & ~r->mask))
 			soft_gp(cpu, 0);
+		break;
+	case MSR_PKRS:
+		if (!(cpu->cr4_allowed & CR4_PKS) || (v & ~r->mask))
+			soft_gp(cpu, 0);
+		soft_tlb_recheck(cpu);
 		break;
 	case MSR_MASKED:
 	case MSR_MTRR_DEF:

@@ -29,7 +29,7 @@ OP(op_lgdt)
 	uint64_t base = get_le64(buf + 2);
 	if (n == 6 && i->size == 2)
 		base &= 0xffffff;
-	if (n == 10 && !soft_canonical(cpu, base))
+	if (n == 10 && !soft_canonical_wide(cpu, base))
 		soft_gp(cpu, 0);
 	struct x86_dtable *t = i->imm2 ? &cpu->st.idtr : &cpu->st.gdtr;
 	t->limit = get_le16(buf);
@@ -98,7 +98,7 @@ OP(op_lldt)
 			soft_gp(cpu, sel & ~3u);
 		uint64_t hi = soft_load_sys(cpu, la + 8, 8);
 		n.base |= hi << 32;
-		if (bits(hi, 40, 5) != 0 || !soft_canonical(cpu, n.base))
+		if (bits(hi, 40, 5) != 0 || !soft_canonical_wide(cpu, n.base))
 			soft_gp(cpu, sel & ~3u);
 	}
 	if (ltr) {

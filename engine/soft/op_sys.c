@@ -410,7 +410,7 @@ OP(op_invlpg)
 	uint64_t la = soft_ea(cpu, i) & size_mask(i->addrsize);
 	if (soft_is64(cpu)) {
 		la += cpu->seg_base[i->segslot];
-		if (!soft_canonical(cpu, la))
+		if (!soft_canonical_wide(cpu, la))
 			DONE(cpu, i); /* no operation (SDM vol. 2) */
 	} else {
 		la = (la + cpu->st.seg[i->seg].base) & 0xffffffff;
@@ -432,7 +432,7 @@ OP(op_invpcid)
 		soft_gp(cpu, 0);
 	if (type <= 1 && !pcide && (desc[0] & 0xfff))
 		soft_gp(cpu, 0);
-	if (type == 0 && !soft_canonical(cpu, desc[1]))
+	if (type == 0 && !soft_canonical_wide(cpu, desc[1]))
 		soft_gp(cpu, 0);
 	switch (type) {
 	case 0:
@@ -495,7 +495,7 @@ OP(op_fsgsbase)
 		soft_reg_set(cpu, i->dst, i->size, cpu->st.seg[seg].base);
 	} else {
 		uint64_t v = soft_reg_get(cpu, i->dst, i->size);
-		if (!soft_canonical(cpu, v))
+		if (!soft_canonical_wide(cpu, v))
 			soft_gp(cpu, 0);
 		cpu->st.seg[seg].base = cpu->seg_base[seg] = v;
 	}

@@ -17,6 +17,7 @@
 #include "engine/soft/ops.h"
 #include "engine/soft/profile.h"
 #include "engine/soft/soft.h"
+#include "engine/trace.h"
 
 #define DR6_BS		 (1u << 14)
 #define BENIGN		 255
@@ -644,7 +645,7 @@ soft_vcpu_create(struct engine_vm *evm, unsigned id, const struct x86_cpuid *cpu
 	engine_soft.set_state((struct engine_vcpu *)(void *)cpu, X86_STATE_ALL, &s, err);
 	if (vm->trace.path == NULL || vm->trace.vcpu != id)
 		return (struct engine_vcpu *)(void *)cpu;
-	cpu->trace = soft_trace_create(&vm->trace, err);
+	cpu->trace = tracer_create(&vm->trace, false, err);
 	cpu->jit_one = cpu->jit_on && vm->trace.translated;
 	if (cpu->trace != NULL)
 		return (struct engine_vcpu *)(void *)cpu;
@@ -834,6 +835,7 @@ const struct engine_ops engine_soft = {
     .vm_create = soft_vm_create,
     .vm_destroy = soft_vm_destroy,
     .cpuid_filter = soft_cpuid_filter,
+    .cpuid_add = soft_cpuid_add,
     .vcpu_create = soft_vcpu_create,
     .vcpu_destroy = soft_vcpu_destroy,
     .run = soft_run,

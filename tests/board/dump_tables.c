@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Write the ACPI tables of a machine, one file each, into a folder: dump_tables DIR CPUS HPET(0|1)
- * MEMORY_MIB. */
+ * MEMORY_MIB VTD(0|1). */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,19 +27,21 @@ write_table(const char *dir, const uint8_t *t)
 int
 main(int argc, char **argv)
 {
-	struct machine m = {.name = "dump", .hpet_block_id = 0x8086a201, .coms = 0xf};
+	struct machine m = {
+	    .name = "dump", .hpet_block_id = 0x8086a201, .coms = 0xf, .x2apic = true, .phys_bits = 46};
 	struct acpi_image img;
 	struct err err = {0};
 	const uint8_t *xsdt;
 	uint32_t *ids;
 	int bad = 0;
 
-	if (argc != 5) {
-		fprintf(stderr, "usage: dump_tables DIR CPUS HPET MEMORY_MIB\n");
+	if (argc != 6) {
+		fprintf(stderr, "usage: dump_tables DIR CPUS HPET MEMORY_MIB VTD\n");
 		return 2;
 	}
 	m.topo.cpus = (unsigned)atoi(argv[2]);
 	m.hpet = atoi(argv[3]) != 0;
+	m.vtd = atoi(argv[5]) != 0;
 	ids = calloc(m.topo.cpus, sizeof(*ids));
 	for (unsigned i = 0; i < m.topo.cpus; i++)
 		ids[i] = i;

@@ -12,8 +12,8 @@ import tempfile
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import tap  # noqa: E402
 
-# (processors, HPET, MiB): the least, the usual, x2APIC entries and RAM on both sides of the hole.
-MACHINES = [(1, 0, 64), (4, 1, 1024), (300, 1, 8192)]
+# (processors, HPET, MiB, VT-d): the least, the usual, x2APIC entries and RAM on both sides of the hole.
+MACHINES = [(1, 0, 64, 0), (4, 1, 1024, 1), (300, 1, 8192, 0)]
 TABLES = {"APIC", "DSDT", "FACP", "FACS", "MCFG", "XSDT"}
 COMPLAINT = re.compile(r"^(?:Warning|Error|Remark|ACPI (?:Warning|Error|BIOS))|[Tt]able .*(?:invalid|incorrect)|"
                        r"Incorrect checksum|[1-9]\d* (?:Errors|Warnings|Remarks)|Invalid|Unknown", re.M)
@@ -59,13 +59,15 @@ def main():
     if shutil.which("iasl") is None:
         t.skip("ACPI tables", "no iasl (Debian package acpica-tools)")
         t.done()
-    for cpus, hpet, mib in MACHINES:
+    for cpus, hpet, mib, vtd in MACHINES:
         label = f"{cpus} CPUs, {mib} MiB"
         with tempfile.TemporaryDirectory() as folder:
-            code, out = run(os.path.abspath(sys.argv[1]), folder, str(cpus), str(hpet), str(mib), cwd=folder)
+            code, out = run(os.path.abspath(sys.argv[1]), folder, str(cpus), str(hpet), str(mib), str(vtd),
+                            cwd=folder)
             t.check(f"{label}: tables are built", code == 0, out)
             tables = {name[:-4] for name in os.listdir(folder)}
-            t.equal(f"{label}: which tables", sorted(tables), sorted(TABLES | ({"HPET"} if hpet else set())))
+            want = TABLES | ({"HPET"} if hpet else set()) | ({"DMAR"} if vtd else set())
+            t.equal(f"{label}: which tables", sorted(tables), sorted(want))
             for table in sorted(tables):
                 check_table(t, folder, label, table)
     t.done()

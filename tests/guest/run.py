@@ -23,7 +23,7 @@ def entry(path, name):
         for line in f:
             words = line.split(None, 6)
             if words and words[0] == name:
-                keys = [] if words[5] == "-" else words[5].split(",")
+                keys = [] if words[5] == "-" else words[5].split(",")  # KEY=VALUE, or ENGINE:KEY=VALUE
                 return words[2].split(","), words[3], words[4], keys, words[6].strip()
     sys.exit(f"{path}: no guest {name}")
 
@@ -36,13 +36,19 @@ def works(engine):
         raise tap.Skip(r.stderr.strip() or f"exit {r.returncode}")
 
 
+def keys_for(engine, keys):
+    """Those without an engine's name before them, and those with this one's."""
+    named = [k.rpartition(":") for k in keys]
+    return [key for only, _, key in named if only in ("", engine)]
+
+
 def command(engine, cpus, memory, keys, image):
     if engine == "qemu":
         return ["qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-nodefaults", "-display", "none", "-serial",
                 "stdio", "-no-reboot", "-device", "pc-testdev", "-device", "isa-debug-exit,iobase=0xf4,iosize=0x4",
                 "-smp", cpus, "-m", memory, "-kernel", image]
     return [LHYVE, "-o", f"engine={engine}", "-c", cpus, "-m", memory, "-l", "com1,stdio", "-l", "pc-testdev",
-            "-l", "fwcfg,qemu", *[w for k in keys for w in ("-o", k)], "-o", f"boot.kernel={image}", "guest"]
+            "-l", "fwcfg,qemu", *[w for k in keys_for(engine, keys) for w in ("-o", k)], "-o", f"boot.kernel={image}", "guest"]
 
 
 def run(engine, cpus, memory, keys, image, expected):

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Clocks and timers: PM timer, TSC, HPET, PIT, local APIC timer (one-shot, periodic, TSC deadline), RTC.
+ * Clocks and timers: PM timer, TSC, HPET, PIT, local APIC timer (one-shot, periodic, TSC deadline).
  * Rates are compared with the PM timer's in brackets of two readings; a timer must not come early, and may
  * come late by as much as a loaded host likes. One-shots come once, what is masked or disarmed does not come.
  */
@@ -353,64 +353,6 @@ test_pit(void)
 	pit_set(0, 0, 0);
 }
 
-/* ---- RTC ---- */
-
-static uint8_t
-cmos(uint8_t reg)
-{
-	outb(0x70, reg);
-	return inb(0x71);
-}
-
-static void
-cmos_set(uint8_t reg, uint8_t v)
-{
-	outb(0x70, reg);
-	outb(0x71, v);
-}
-
-static void
-rtc_inside(unsigned vector)
-{
-	if (vector == 0x38)
-		(void)cmos(0x0c); /* or there is no next one */
-}
-
-static void
-test_rtc(void)
-{
-	uint8_t b = cmos(0x0b);
-
-	outb(0x21, 0xfb);
-	outb(0xa1, 0xfe);
-	(void)cmos(0x0c);
-	cmos_set(0x0a, 0x26); /* 1024 Hz */
-	irq_clear();
-	irq_inside = rtc_inside;
-	uint64_t start = pm_now();
-	cmos_set(0x0b, b | 0x40);
-	guest_check(irq_wait(0x38, 5), "RTC: %u", irq_seen.count[0x38]);
-	guest_check(pm_now() - start >= 4ull * PM_HZ / 1024 - 10, "RTC: five within %lu PM ticks",
-		    pm_now() - start);
-	irq_inside = NULL;
-	irq_window();
-	irq_clear();
-	wait_pm(PM_HZ / 50);
-	irq_window();
-	guest_check(irq_seen.count[0x38] <= 1, "RTC with register C unread: %u", irq_seen.count[0x38]);
-	guest_check((cmos(0x0c) & 0xc0) == 0xc0, "RTC: register C");
-	guest_check((cmos(0x0c) & 0xf0) == 0 || irq_seen.total <= 1, "RTC: register C read twice");
-	cmos_set(0x0b, b & ~0x70);
-	(void)cmos(0x0c);
-	irq_window();
-	irq_clear();
-	wait_pm(PM_HZ / 100);
-	irq_window();
-	guest_check(irq_seen.total == 0, "RTC disabled: %u", irq_seen.total);
-	outb(0x21, 0xff);
-	outb(0xa1, 0xff);
-}
-
 static void
 test_pm_timer(void)
 {
@@ -438,6 +380,5 @@ main(void)
 	test_deadline();
 	test_pit();
 	test_hpet();
-	test_rtc();
 	return guest_summary();
 }

@@ -28,6 +28,10 @@ CPU_OPTIONS = {"-x2apic": ["-a"], "+x2apic": ["-x"]}
 # What an entry wants switched on in KVM before it runs (a parameter of its module): a key of lhyve's.
 CHECK_OPTIONS = {"/sys/module/kvm/parameters/enable_pmu=Y": "x86.pmu=true",
                  "/sys/module/kvm/parameters/enable_vmware_backdoor=Y": "x86.vmware_backdoors=true"}
+# Devices that an entry adds, by their QEMU names: lhyve's options.
+DEVICE_OPTIONS = {"intel-iommu": ["-o", "x86.vtd=true"], "edu": ["-s", "6,edu"]}
+# What an entry is about, where the software engine offers it on every host when it is asked to.
+SOFT_OPTIONS = {"la57": ["-o", "x86.la57=true"], "pku": ["-o", "x86.pku=true"], "pks": ["-o", "x86.pks=true"]}
 SEEN = ("-cpu", "-m", "-machine", "-M", "-device", "-overcommit", "-smp")
 
 
@@ -50,6 +54,9 @@ class Entry:
             if word == option:
                 return self.params[i + 1]
         return None
+
+    def all_params(self, option):
+        return [self.params[i + 1] for i, word in enumerate(self.params[:-1]) if word == option]
 
     def memory(self):
         return self.param("-m") or "128"
@@ -94,8 +101,11 @@ def lhyve_command(engine, tree, entry):
                "-l", "pc-testdev", "-l", "fwcfg,qemu", "-s", "5,pci-testdev"]
     for feature in (entry.param("-cpu") or "").split(",")[1:]:
         options += CPU_OPTIONS.get(feature, [])
+    for device in entry.all_params("-device"):
+        options += DEVICE_OPTIONS.get(device.split(",")[0], [])
     for check in entry.check:
         options += ["-o", CHECK_OPTIONS[check]] if check in CHECK_OPTIONS else []
+    options += SOFT_OPTIONS.get(entry.name, []) if engine == "soft" else []
     options += ["-o", "boot.kernel=" + os.path.join(tree, "x86", entry.file)]
     if entry.append:
         options += ["-o", f"boot.cmdline={entry.append}"]

@@ -144,6 +144,45 @@ def qemu(lab):
     assert status == 1 and "rax: " in out and "5555555555555555" in out, f"exit {status}\n{out}{err}"
 
 
+def kvm(lab):
+    """KVM's single steps: registers. The REP instructions may be whole ones there, and handlers begin unseen."""
+    r = subprocess.run([LHYVE, "-o", "engine=kvm", "-m", "32M", "-l", "com1,stdio", "-l", "pc-testdev", "-o",
+                        f"boot.kernel={lab.guest}", "-o", f"debug.trace={lab.path('kvm')}", "traced"],
+                       stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if r.returncode == 4:
+        raise tap.Skip(r.stderr.strip().splitlines()[-1])
+    assert r.returncode == PASSED, f"exit {r.returncode}\n{r.stdout}{r.stderr}"
+    for options in ((), ("--from", "main", "--until", "straight_end")):
+        equal(lab, lab.path("text"), lab.path("kvm"), *options)
+        equal(lab, lab.path("kvm"), lab.path("binary"), *options)
+    lines = lines_of(lab.path("kvm"))
+    assert not any(" m:" in line or " ev=" in line for line in lines)
+    where = record_at(lines, symbol(lab, "mix"), 7)
+    where = next(i for i in range(where, len(lines)) if re.search(r" r[a-z0-9]+=", lines[i]))
+    lines[where] = re.sub(r" r[a-z0-9]+=\S+", " rdx=1234567", lines[where], count=1)
+    with open(lab.path("kvm"), "w", encoding="utf-8") as f:
+        f.writelines(lines)
+    status, out, err = lab.diff(lab.path("text"), lab.path("kvm"))
+    assert status == 1 and "rdx: " in out, f"exit {status}\n{out}{err}"
+
+
+def kvm_window(lab):
+    """The binary form, a piece in the middle, and the guest goes on to its end."""
+    r = subprocess.run([LHYVE, "-o", "engine=kvm", "-m", "32M", "-l", "com1,stdio", "-l", "pc-testdev", "-o",
+                        f"boot.kernel={lab.guest}", "-o", f"debug.trace={lab.path('part')}", "-o",
+                        "debug.trace_format=binary", "-o", "debug.trace_start=1000", "-o", "debug.trace_count=500",
+                        "traced"], stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if r.returncode == 4:
+        raise tap.Skip(r.stderr.strip().splitlines()[-1])
+    assert r.returncode == PASSED, f"exit {r.returncode}\n{r.stdout}{r.stderr}"
+    sys.path.insert(0, TOOLS)
+    import tracelib
+    kind, steps = tracelib.open_trace(lab.path("part"))
+    got = [(s.mode, s.rip, s.code) for s in steps]
+    want = [(s.mode, s.rip, s.code) for s in tracelib.open_trace(lab.path("text"))[1]][1000:1500]
+    assert kind == "registers" and got == want, f"{kind} {len(got)} {got[:3]} {want[:3]}"
+
+
 def symbolize(lab):
     main = symbol(lab, "main")
     text = f"rip {main} and 0x{int(main, 16) + 2:016x}, not 12 nor ffffffffffffff00\n"
@@ -174,6 +213,8 @@ def main():
         t.case("damaged traces", damaged, lab)
         t.case("a file that cannot be written", unwritable, lab)
         t.case("against QEMU", qemu, lab)
+        t.case("against KVM", kvm, lab)
+        t.case("start and count under KVM", kvm_window, lab)
         t.case("symbolize", symbolize, lab)
     t.done()
 
