@@ -17,7 +17,7 @@ import tap  # noqa: E402
 
 LAYERS = ("base", "state", "mem", "x86", "engine", "vmmapi", "dev", "board")
 OTHERS = re.compile(r"#include <(liburing|slirp)")  # libraries that the tree does not have
-FLAGS = "-std=gnu17 -O2 -g -Wall -D_GNU_SOURCE= -DLHYVE_VERSION=\"0\" -Isrc -Isrc/vmmapi -c"
+FLAGS = "-std=gnu17 -O2 -g -Wall -D_GNU_SOURCE= -DLHYVE_VERSION=\"0\" -Isrc -Isrc/vmmapi -Isrc/vmmapi/x86_64 -c"
 
 
 def sources():
