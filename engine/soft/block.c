@@ -187,7 +187,7 @@ page_written(struct soft_code *c, struct soft_cpu *cpu, uint64_t n, uint64_t gpa
 		p->hits = p->cold = 0;
 	}
 	if (p->blocks == NULL && p->units == NULL && p->hits < HITS_KEPT) {
-		p->near_writes = 0;
+		p->near_writes = p->made = 0;
 		atomic_store(&c->marked[n], 0);
 	}
 }

@@ -126,6 +126,7 @@ cut_page(struct soft_code *c, unsigned generation, uint64_t n)
 	soft_jit_cut_page(c, generation, p);
 	if (p->blocks == NULL && p->units == NULL) {
 		p->seq++;
+		p->made = 0;
 		atomic_store(&c->marked[n], 0);
 	}
 }
