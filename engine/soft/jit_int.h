@@ -112,6 +112,7 @@ struct jx { /* a translation under way */
 	const uint8_t *bytes;
 	const ZydisDecodedInstruction *z;
 	const ZydisDecodedOperand *op;
+	unsigned limit;	   /* of instructions */
 	unsigned n, count; /* index of the instruction in j->pre; how many there are */
 	struct jx_group group[JIT_GROUPS];
 	unsigned in_r10, in_rcx; /* the group whose addend is in that register, 0: none */

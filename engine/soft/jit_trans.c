@@ -184,7 +184,7 @@ unroll(struct jx *x, unsigned n)
 static unsigned
 decode_unit(struct jx *x, const uint8_t *hva)
 {
-	unsigned n = 0, off = x->start_off, limit = x->mode & JMODE_ONE ? 1 : JIT_UNIT_INSNS;
+	unsigned n = 0, off = x->start_off, limit = x->mode & JMODE_ONE ? 1 : x->limit;
 	while (n < limit && off < 0x1000) {
 		struct jx_insn *p = &x->j->pre[n++];
 		p->off = off;
@@ -306,6 +306,7 @@ soft_jit_translate(struct soft_cpu *cpu, uint64_t gpa, const uint8_t *hva, uint3
 	x.fl_host = mode & JMODE_EFLAGS;
 	x.fl_ax = !x.fl_host;
 	x.off = x.start_off = gpa & 0xfff;
+	x.limit = c->pages[n]->made < UNITS_CROWD ? JIT_UNIT_INSNS : JIT_UNIT_INSNS / 4;
 	if (!emit_unit(&x, hva)) {
 		u = NULL;
 		goto out;
@@ -315,6 +316,7 @@ soft_jit_translate(struct soft_cpu *cpu, uint64_t gpa, const uint8_t *hva, uint3
 	u->valid = 1;
 	u->page_next = c->pages[n]->units;
 	c->pages[n]->units = u;
+	c->pages[n]->made = (uint16_t)MIN(c->pages[n]->made + 1u, (unsigned)UNITS_CROWD);
 	jit_insert(c, u);
 	cpu->ctr.jit_units++;
 	if (cpu->vm->perf_map != NULL)
