@@ -249,6 +249,10 @@ make_engine(struct board *b, struct err *err)
 	    .vmware_backdoors = b->cfg.vmware_backdoors,
 	    .trace = b->cfg.trace,
 	    .soft_verify = b->cfg.soft_verify,
+	    .soft_profile = b->cfg.stats,
+	    .soft_perf_map = b->cfg.soft_perf_map,
+	    .soft_symbols = b->cfg.soft_symbols,
+	    .soft_interpret = b->cfg.soft_interpret,
 	    .soft_code_cache = b->cfg.soft_code_cache,
 	};
 

@@ -71,9 +71,11 @@ struct board_cfg {
 	const char *(*option)(void *ctx, const char *key);
 	void *option_ctx;
 	bool virtio_msix;
-	const char *uuid;	  /* SMBIOS, or NULL: made from the name */
-	bool soft_verify;	  /* see struct engine_vm_cfg */
-	uint64_t soft_code_cache; /* bytes for translated code; 0: interpret */
+	const char *uuid; /* SMBIOS, or NULL: made from the name */
+	bool soft_verify; /* see struct engine_vm_cfg */
+	bool soft_interpret, soft_perf_map;
+	const char *soft_symbols;
+	uint64_t soft_code_cache;
 	struct engine_trace trace;
 	bool stats; /* print counters at the end */
 };

@@ -82,7 +82,12 @@ struct engine_vm_cfg {
 	bool vmware_backdoors;
 	struct engine_trace trace;
 	bool soft_verify;	  /* translated code is repeated by the interpreter and compared */
-	uint64_t soft_code_cache; /* bytes for translated code; 0: the soft engine interprets */
+	bool soft_profile;	  /* runs of translated code are counted */
+	bool soft_perf_map;	  /* write a map of translated code for perf */
+	const char *soft_symbols; /* the guest's, for that map: a file of nm's form; NULL: none */
+	bool soft_interpret;	  /* the soft engine translates nothing */
+	uint64_t soft_code_cache; /* bytes for translated code, and as many again for what goes with it; 0: a
+				     default */
 };
 
 /* Features of CPUID leaf 7 that an engine may have where the host's processor has not: bits of ECX. */

@@ -161,7 +161,7 @@ const struct config_key config_schema[] = {
 	{ .name = "soft.translate", .type = CONFIG_BOOL, .def = "true",
 	  .help = "the software engine translates; false: it interprets" },
 	{ .name = "soft.code_cache", .type = CONFIG_SIZE, .def = "134217728", .min = 4 * MIB, .max = 1 * GIB,
-	  .help = "memory for translated code" },
+	  .help = "memory for translated code, and as many again at most for what goes with it; the oldest quarter is given up when it is full" },
 	{ .name = "soft.verify", .type = CONFIG_BOOL, .def = "false",
 	  .help = "the interpreter repeats what translated code did, and a difference ends the VM; one virtual CPU, no device with DMA" },
 
@@ -177,6 +177,9 @@ const struct config_key config_schema[] = {
 	{ .name = "debug.trace_translated", .type = CONFIG_BOOL, .def = "false",
 	  .help = "each instruction by a translation of its own, where the translator has one" },
 	{ .name = "debug.stats", .type = CONFIG_BOOL, .def = "false", .help = "print counters when the VM ends" },
+	{ .name = "debug.perf_map", .type = CONFIG_BOOL, .def = "false",
+	  .help = "write /tmp/perf-PID.map, by which perf names translated code" },
+	{ .name = "debug.symbols", .type = CONFIG_PATH, .help = "the guest's symbols for that map, as System.map has them" },
 	{ .name = "debug.reads", .type = CONFIG_PATH, .help = "names of the keys that were read, into this file when the VM has ended" },
 	{ .name = "config.dump", .type = CONFIG_BOOL, .def = "false", .help = "print the resolved tree and exit" },
 };

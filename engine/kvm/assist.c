@@ -32,7 +32,7 @@ kvm_assist_init(struct kvm_cpu *c, struct err *err)
 
 	if (c->assist.soft != NULL)
 		return 0;
-	cfg.soft_code_cache = 0;
+	cfg.soft_interpret = true;
 	cfg.trace.path = NULL;
 	c->assist.state = aligned_alloc(64, align_up(sizeof(*c->assist.state), 64));
 	if (c->assist.state == NULL)

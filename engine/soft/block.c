@@ -8,7 +8,7 @@
  * direct writes away from all other vCPUs (ATTN_WPROT, acknowledged between blocks).
  *
  * A dropped block's handlers are replaced by op_stale(), which leaves at once: its
- * memory stays until soft_code_flush(), when every vCPU stands between blocks.
+ * memory stays until its generation is forgotten (evict.c), when every vCPU stands between blocks.
  *
  * Lock: code->lock guards lists, pages and the arena. It is only tried for, with
  * soft_safepoint() between tries, so that nobody who holds it waits for us.
@@ -16,19 +16,16 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 #include "engine/soft/code.h"
 #include "engine/soft/jit.h"
 #include "engine/soft/ops.h"
 
-#define HASH_BITS    17
-#define ARENA_BYTES  (192 * MIB) /* address space; touched as it is used */
 #define HITS_KEPT    16 /* writes into code after which a page without code stays marked: more is to come */
 #define COLD_INSNS   8	/* instructions of such a page that are interpreted after each of these writes */
 #define QUIET_WRITES 64 /* writes beside the code of a page until the page is given back to data */
 
 struct soft_code *
-soft_code_create(struct gpmap *mem, struct err *err)
+soft_code_create(struct gpmap *mem, uint64_t bytes, struct err *err)
 {
 	struct soft_code *c = calloc(1, sizeof(*c));
 	if (c == NULL)
@@ -38,12 +35,8 @@ soft_code_create(struct gpmap *mem, struct err *err)
 	pthread_mutex_init(&c->lock, NULL);
 	c->marked = calloc(c->npages + 1, sizeof(*c->marked));
 	c->pages = calloc(c->npages + 1, sizeof(struct code_page *));
-	c->hash = calloc(1u << HASH_BITS, sizeof(*c->hash));
-	c->arena = mmap(NULL, ARENA_BYTES, PROT_READ | PROT_WRITE,
-			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (c->arena == MAP_FAILED)
-		c->arena = NULL;
-	if (c->marked != NULL && c->pages != NULL && c->hash != NULL && c->arena != NULL)
+	c->hash = calloc(1u << CODE_HASH_BITS, sizeof(*c->hash));
+	if (soft_arena_create(c, bytes) == 0 && c->marked != NULL && c->pages != NULL && c->hash != NULL)
 		return c;
 	soft_code_destroy(c);
 nomem:
@@ -62,8 +55,7 @@ soft_code_destroy(struct soft_code *c)
 	free((void *)c->marked);
 	free(c->pages);
 	free((void *)c->hash);
-	if (c->arena != NULL)
-		munmap(c->arena, ARENA_BYTES);
+	soft_arena_destroy(c);
 	pthread_mutex_destroy(&c->lock);
 	free(c);
 }
@@ -85,7 +77,7 @@ soft_code_page(struct soft_vm *vm, uint64_t gpa)
 static unsigned
 hash_of(uint64_t gpa, uint32_t mode)
 {
-	return soft_code_hash(gpa, mode, HASH_BITS);
+	return soft_code_hash(gpa, mode, CODE_HASH_BITS);
 }
 
 void
@@ -152,6 +144,14 @@ drop_block(struct soft_code *c, struct soft_block *b)
 		__atomic_store_n(&prev->hash_next, b->hash_next, __ATOMIC_RELEASE);
 }
 
+/* Does the write hit what was interpreted for being written often, as if it had been translated? */
+static bool
+written_cold(const struct code_page *p, uint64_t gpa, uint64_t len)
+{
+	uint64_t page = gpa & PAGE_MASK4;
+	return p->hits == HITS_KEPT && page + p->cold_lo < gpa + len && gpa < page + p->cold_hi;
+}
+
 /* Drop what was decoded from [gpa, gpa + len) of page n. The lock is held. */
 static void
 page_written(struct soft_code *c, struct soft_cpu *cpu, uint64_t n, uint64_t gpa, uint64_t len)
@@ -170,18 +170,21 @@ page_written(struct soft_code *c, struct soft_cpu *cpu, uint64_t n, uint64_t gpa
 		}
 	}
 	hit |= soft_jit_written(c->jit, p, gpa, len);
+	hit |= written_cold(p, gpa, len);
 	if (hit) {
 		if (cpu != NULL)
 			cpu->ctr.smc++;
 		p->hits = MIN(p->hits + 1, HITS_KEPT);
 		p->near_writes = 0;
 		p->cold = p->hits == HITS_KEPT ? COLD_INSNS : 0;
+		p->cold_lo = 0x1000;
+		p->cold_hi = 0;
 	} else if (++p->near_writes >= QUIET_WRITES) {
 		for (b = p->blocks; b != NULL; b = b->page_next)
 			drop_block(c, b);
 		p->blocks = NULL;
 		soft_jit_drop_page(c->jit, p);
-		p->hits = 0;
+		p->hits = p->cold = 0;
 	}
 	if (p->blocks == NULL && p->units == NULL && p->hits < HITS_KEPT) {
 		p->near_writes = 0;
@@ -217,7 +220,11 @@ soft_code_cold(struct soft_cpu *cpu, uint64_t gpa)
 	cold = __atomic_load_n(&c->pages[n]->cold, __ATOMIC_RELAXED); /* a hint: races do no harm */
 	if (cold == 0)
 		return false;
-	__atomic_store_n(&c->pages[n]->cold, (uint16_t)(cold - 1), __ATOMIC_RELAXED);
+	struct code_page *p = c->pages[n];
+	unsigned off = gpa & 0xfff;
+	__atomic_store_n(&p->cold, (uint16_t)(cold - 1), __ATOMIC_RELAXED);
+	__atomic_store_n(&p->cold_lo, (uint16_t)MIN(p->cold_lo, off), __ATOMIC_RELAXED);
+	__atomic_store_n(&p->cold_hi, (uint16_t)MAX(p->cold_hi, off + 15), __ATOMIC_RELAXED);
 	return true;
 }
 
@@ -262,102 +269,6 @@ soft_code_open(struct soft_cpu *cpu, uint64_t gpa, uint32_t *seq)
 	if (fresh)
 		shoot_down_writes(cpu->vm, cpu, gpa & PAGE_MASK4);
 	return n;
-}
-
-void *
-soft_code_alloc(struct soft_code *c, size_t bytes)
-{
-	bytes = align_up(bytes, 16);
-	if (c->arena_used + bytes > ARENA_BYTES)
-		return NULL;
-	c->arena_used += bytes;
-	return c->arena + c->arena_used - bytes;
-}
-
-void
-soft_code_want_flush(struct soft_cpu *cpu)
-{
-	cpu->want_flush = 1;
-	longjmp(cpu->jb, LEAVE_BLOCK); /* cpu->rip is set: look it up again after the flush */
-}
-
-/* Forget every block. The caller is alone: all other vCPUs stand between blocks. */
-static void
-flush_all(struct soft_code *c)
-{
-	for (uint64_t n = 0; n < c->npages; n++) {
-		if (atomic_load_explicit(&c->marked[n], memory_order_relaxed)) {
-			c->pages[n]->blocks = NULL;
-			c->pages[n]->units = NULL;
-			c->pages[n]->seq++;
-			atomic_store(&c->marked[n], 0);
-		}
-	}
-	memset((void *)c->hash, 0, sizeof(*c->hash) << HASH_BITS);
-	madvise(c->arena, c->arena_used, MADV_DONTNEED);
-	c->arena_used = 0;
-	soft_jit_flush(c->jit);
-}
-
-/* No decoded instruction may name a stub any more: blocks are gone, and so must be single ones. */
-static void
-drop_stubs(struct soft_vm *vm, unsigned ncpus)
-{
-	for (unsigned k = 0; k < ncpus; k++) {
-		vm->cpus[k]->cur_block = NULL;
-		for (unsigned i = 0; i < ARRAY_LEN(vm->cpus[k]->single); i++) {
-			free(vm->cpus[k]->single[i]);
-			vm->cpus[k]->single[i] = NULL;
-		}
-	}
-	soft_stub_reset(vm->stubs);
-}
-
-/*
- * The arena, or the stubs' pool, is full. The first vCPU to say so asks all others to stand between blocks
- * with `running` off (they wait in soft_flush_wait()), flushes, and lets them go. Called from the run loop,
- * with no lock held and no block in use.
- */
-void
-soft_code_flush(struct soft_cpu *self)
-{
-	struct soft_vm *vm = self->vm;
-	struct soft_code *c = vm->code;
-	unsigned n = atomic_load(&vm->ncpus), none = 0;
-	if (!atomic_compare_exchange_strong(&c->flusher, &none, self->id + 1))
-		return; /* another one does it; our run loop will see ATTN_FLUSH */
-	for (unsigned k = 0; k < n; k++) {
-		if (vm->cpus[k] != self)
-			soft_attn_set(vm->cpus[k], ATTN_FLUSH);
-	}
-	for (unsigned k = 0; k < n; k++) {
-		while (vm->cpus[k] != self && atomic_load(&vm->cpus[k]->running)) {
-			soft_safepoint(self);
-			sched_yield();
-		}
-	}
-	pthread_mutex_lock(&c->lock);
-	if (c->arena_used > ARENA_BYTES / 2 || soft_stub_full(vm->stubs) || soft_jit_full(c->jit)) {
-		flush_all(c);
-		if (soft_stub_full(vm->stubs))
-			drop_stubs(vm, n);
-	}
-	pthread_mutex_unlock(&c->lock);
-	for (unsigned k = 0; k < n; k++)
-		vm->cpus[k]->jc_gen++;
-	atomic_store(&c->flusher, 0);
-	for (unsigned k = 0; k < n; k++)
-		atomic_fetch_and(&vm->cpus[k]->attn, ~(uint32_t)ATTN_FLUSH);
-}
-
-/* The other side: stand still until the flush is over. */
-void
-soft_flush_wait(struct soft_cpu *cpu)
-{
-	atomic_store(&cpu->running, 0);
-	while (atomic_load(&cpu->attn) & ATTN_FLUSH)
-		sched_yield();
-	atomic_store(&cpu->running, 1);
 }
 
 static size_t
@@ -658,7 +569,7 @@ soft_goto_link(struct soft_cpu *cpu, const struct soft_insn *i, uint64_t rip, in
 		uint64_t base = cpu->gpr[REG_RIPBASE];
 		cpu->rip = rip;
 		b = soft_block_find(cpu, rip);
-		if (from->gpa != 0 && b->gpa == (from->gpa & PAGE_MASK4) + (rip & 0xfff) &&
+		if (from != NULL && from->gpa != 0 && b->gpa == (from->gpa & PAGE_MASK4) + (rip & 0xfff) &&
 		    ((base ^ rip) & PAGE_MASK4) == 0 && atomic_load(&from->valid))
 			__atomic_store_n(&((struct soft_insn *)(uintptr_t)i)->link[slot], b,
 					 __ATOMIC_RELEASE);

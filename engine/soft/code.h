@@ -17,7 +17,12 @@ struct code_page {
 	uint16_t near_writes; /* that hit no block */
 	uint16_t hits;	      /* writes that did, up to HITS_KEPT */
 	uint16_t cold;	      /* instructions that are not worth a translation: they may soon be others */
+	uint16_t cold_lo,
+	    cold_hi; /* page offsets that such instructions were at since: a write there hits too */
 };
+
+#define CODE_HASH_BITS	 17
+#define CODE_GENERATIONS 4
 
 struct soft_code {
 	struct gpmap *mem;
@@ -26,8 +31,12 @@ struct soft_code {
 	struct code_page **pages; /* made when first marked */
 	uint64_t npages;
 	_Atomic(struct soft_block *) *hash;
+	/* The arena, and which generation is being filled (evict.c). */
 	uint8_t *arena;
-	size_t arena_used;
+	size_t generation_bytes, used[CODE_GENERATIONS];
+	unsigned generation;
+	bool full;		  /* somebody found no room in it */
+	uint64_t evictions;	  /* of a generation, or of all */
 	_Atomic unsigned flusher; /* vCPU number + 1 of the one that flushes */
 	struct jit *jit;	  /* NULL: interpreter only */
 };
@@ -43,9 +52,16 @@ soft_code_hash(uint64_t gpa, uint32_t mode, unsigned bits)
 void soft_code_lock(struct soft_code *c, struct soft_cpu *cpu);
 /* Mark gpa's page as code. Returns its number; *seq to compare when what was decoded goes in. */
 uint64_t soft_code_open(struct soft_cpu *cpu, uint64_t gpa, uint32_t *seq);
+/* ---- evict.c ---- */
+/* The arena, of so many bytes of address space. Not 0: errno says why not. */
+LH_MUST_CHECK int soft_arena_create(struct soft_code *c, uint64_t bytes);
+void soft_arena_destroy(struct soft_code *c);
+uint64_t soft_arena_used(const struct soft_code *c);
 /* `bytes` of the arena, with the lock held, or NULL: it is full. */
 void *soft_code_alloc(struct soft_code *c, size_t bytes);
-/* The arena is full: leave, so that the run loop flushes. The lock is not held, cpu->rip is set. */
+/* Does p lie in that generation of the arena? */
+bool soft_code_in(const struct soft_code *c, unsigned generation, const void *p);
+/* There is no room: leave, so that the run loop makes some. The lock is not held, cpu->rip is set. */
 void soft_code_want_flush(struct soft_cpu *cpu) __attribute__((noreturn));
 /* Is the code at gpa written so often that its next instruction had better be interpreted? */
 bool soft_code_cold(struct soft_cpu *cpu, uint64_t gpa);

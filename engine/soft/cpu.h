@@ -74,7 +74,7 @@ struct soft_insn {
 		} aux;
 	};
 	uint8_t len, addrsize, cc, imm2;
-	uint32_t pad;
+	uint16_t mnemonic, pad; /* Zydis'; 0: no instruction */
 };
 
 /* soft_block.mode: what decoding depends on */
@@ -90,7 +90,8 @@ enum {
 	MODE_USER = 64,
 };
 
-#define SOFT_BLOCK_MAX 64 /* instructions */
+#define SOFT_BLOCK_MAX 64   /* instructions */
+#define SOFT_MNEMONICS 2048 /* more than Zydis has */
 
 struct soft_block {
 	uint64_t gpa;
@@ -222,7 +223,7 @@ struct soft_cpu {
 	uint8_t want_window, in_delivery;
 	uint8_t single_shadow; /* the shadow that the single instruction started with */
 	uint8_t tf_masked;     /* SYSCALL cleared TF: no trap after it */
-	uint8_t want_flush;    /* the block arena is full */
+	uint8_t want_flush;    /* there is no room for more code */
 	uint8_t rep_open;      /* a REP was left between two iterations: the next event's RF */
 	uint64_t rmw_la, rmw_size, rmw_gpa;
 	uint64_t ip_mask; /* of IP in the current code segment */
@@ -298,7 +299,10 @@ struct soft_cpu {
 	struct {
 		uint64_t blocks_decoded, insns_decoded, tlb_miss, tlb_flush, tlb_flush_part, io, mmio, msr,
 		    hlt, exceptions, interrupts, smc, stub_calls, block_lookup, jit_units, jit_insns,
-		    jit_lookup, jit_chain, jit_step, jit_verified, jit_interp_made, jit_interp, jit_slow;
+		    jit_lookup, jit_chain, jit_step, jit_verified, jit_interp_made, jit_interp, jit_slow,
+		    jit_ns, jit_left, walks;
+		/* by mnemonic: calls of the interpreter, and instructions that units leave to it */
+		uint64_t helper[SOFT_MNEMONICS], step[SOFT_MNEMONICS];
 	} ctr;
 	struct soft_tlb tlb[MMU_COUNT];
 	/* Entries of pages that are not global, filled since they were emptied: TLB_LIST + 1, any may be in
@@ -689,11 +693,15 @@ void soft_stub_reset(struct soft_stub_pool *p); /* nobody holds a stub */
 
 /* ---- code pages (block.c) ---- */
 struct soft_code;
-struct soft_code *soft_code_create(struct gpmap *mem, struct err *err);
+/* At most `bytes` for decoded blocks and what goes with translated code. */
+struct soft_code *soft_code_create(struct gpmap *mem, uint64_t bytes, struct err *err);
 void soft_code_destroy(struct soft_code *c);
 /* Has this RAM page decoded code? Writers must then call soft_code_written() after the write. */
 bool soft_code_page(struct soft_vm *vm, uint64_t gpa);
 void soft_code_written(struct soft_vm *vm, struct soft_cpu *cpu, uint64_t gpa, uint64_t len);
+/* Room for code has run out, or the stubs' pool is full (evict.c). The first vCPU to say so asks all others
+ * to stand between blocks with `running` off (they wait in soft_flush_wait()), makes room, and lets them go.
+ * Called from the run loop, with no lock held and no block in use. */
 void soft_code_flush(struct soft_cpu *self);
 void soft_flush_wait(struct soft_cpu *cpu);
 /* Acknowledge requests of other threads; called between blocks. */
@@ -707,7 +715,8 @@ struct soft_vm {
 	struct soft_cpu **cpus;
 	unsigned maxcpus;
 	_Atomic unsigned ncpus;
-	bool strict_msr, pmu, vmware_backdoors, verify;
+	bool strict_msr, pmu, vmware_backdoors, verify, profile;
+	struct soft_perf_map *perf_map; /* NULL: none is written */
 	struct engine_trace trace;
 	bool tsc_is_host;
 };

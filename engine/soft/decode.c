@@ -151,6 +151,7 @@ soft_decode_insn(struct soft_cpu *cpu, uint32_t mode, const uint8_t *bytes, unsi
 	if (!ZYAN_SUCCESS(st))
 		return decode_failed(out, st, avail);
 	out->len = z.length;
+	out->mnemonic = (uint16_t)z.mnemonic;
 	if (z.attributes & ZYDIS_ATTRIB_HAS_LOCK)
 		out->flags |= IF_LOCK;
 	if (is_branch(z.meta.category))

@@ -69,7 +69,9 @@ struct jit_unit {
 	uint16_t bytes, nland, nfault, poll_len; /* poll_len: from the entry to behind the look at attn */
 	uint32_t start, end;			 /* host code, offsets in the cache */
 	_Atomic uint8_t valid;
-	uint32_t runs; /* under soft.verify */
+	uint32_t runs;	  /* under soft.verify */
+	uint64_t entered; /* where that is counted */
+	uint16_t insns, accesses;
 	struct jit_unit *hash_next, *page_next;
 	struct jit_exit *in;	 /* exits that are chained to this unit */
 	uint32_t *land;		 /* return landings: offset of the byte that closes them */
@@ -82,15 +84,27 @@ extern const uint8_t jit_host[16];
 /* ---- jit_cache.c: memory for code, index of units ---- */
 LH_MUST_CHECK struct jit *soft_jit_create(uint64_t cache_bytes, struct err *err);
 void soft_jit_destroy(struct jit *j); /* NULL is fine */
-bool soft_jit_full(const struct jit *j);
+struct jit_runs { /* of all units since the start; instructions and accesses of whole units */
+	uint64_t units, insns, accesses;
+};
+struct jit_runs soft_jit_runs(const struct jit *j); /* the code lock is held */
+/* Bytes of host code that are held. */
+uint64_t soft_jit_bytes(const struct jit *j);
 /* Called with the code lock held: */
-void soft_jit_flush(struct jit *j); /* forget all; no vCPU is in translated code */
+/* A generation is about to be forgotten: nothing else leads there from a page's units, or from anywhere. No
+ * vCPU is in translated code. All of these: a NULL jit is fine. */
+void soft_jit_cut_page(struct soft_code *c, unsigned generation, struct code_page *p);
+void soft_jit_forget(struct soft_code *c, unsigned generation);
+/* New units go into that generation, which is empty. */
+void soft_jit_fill(struct jit *j, unsigned generation);
 bool soft_jit_written(struct jit *j, struct code_page *p, uint64_t gpa, uint64_t len);
 void soft_jit_drop_page(struct jit *j, struct code_page *p);
 /* Any thread: */
 struct jit_unit *soft_jit_find(struct jit *j, uint64_t gpa, uint32_t mode);
 /* The unit and guest page offset that a trapping host instruction belongs to. */
 struct jit_unit *soft_jit_unit_of(struct soft_code *c, const uint8_t *pc);
+struct soft_perf_map;
+void soft_jit_name_routines(const struct jit *j, struct soft_perf_map *m);
 bool soft_jit_contains(const struct jit *j, const void *pc);
 
 /* ---- jit_trans.c ---- */

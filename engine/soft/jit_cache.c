@@ -3,7 +3,7 @@
  * Memory for translated code, mapped twice: writable, and executable. Units are
  * found by guest-physical address and mode, and, for traps, by host address.
  *
- * A dropped unit's memory stays until the cache is flushed: a vCPU may stand in it.
+ * A dropped unit's memory stays until its generation is forgotten (evict.c): a vCPU may stand in it.
  * It is not entered again: its entry pointer leads to the stale exit, exits that were
  * chained to it lead to their stubs again, its return landings are closed.
  * Each of these is one aligned or one-byte store into code that others may run.
@@ -33,8 +33,10 @@ soft_jit_create(uint64_t cache_bytes, struct err *err)
 	j->rw = j->rx = MAP_FAILED;
 	j->hash = calloc(1u << HASH_BITS, sizeof(*j->hash));
 	j->pre = calloc(JIT_UNIT_INSNS, sizeof(*j->pre));
-	j->room = cache_bytes / 64;
-	j->by_addr = calloc(j->room, sizeof(*j->by_addr)); /* touched as it is used; never moved: see traps */
+	j->generation_bytes = cache_bytes / CODE_GENERATIONS & ~4095ull;
+	j->room = j->generation_bytes / 64;
+	j->by_addr = calloc(CODE_GENERATIONS * j->room,
+			    sizeof(*j->by_addr)); /* touched as it is used; never moved: see traps */
 	if (j->hash == NULL || j->by_addr == NULL || j->pre == NULL || ftruncate(fd, (off_t)cache_bytes) != 0)
 		goto fail;
 	j->rw = mmap(NULL, cache_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -44,6 +46,7 @@ soft_jit_create(uint64_t cache_bytes, struct err *err)
 	close(fd);
 	jit_emit_common(j);
 	j->common_end = j->used;
+	j->limit = j->generation_bytes;
 	return j;
 fail:
 	err_set(err, errno != 0 ? errno : ENOMEM,
@@ -70,24 +73,6 @@ soft_jit_destroy(struct jit *j)
 }
 
 bool
-soft_jit_full(const struct jit *j)
-{
-	return j != NULL && j->full;
-}
-
-void
-soft_jit_flush(struct jit *j)
-{
-	if (j == NULL)
-		return;
-	memset(j->hash, 0, sizeof(*j->hash) << HASH_BITS);
-	j->nunits = 0;
-	madvise(j->rw + align_up(j->common_end, 4096), j->bytes - align_up(j->common_end, 4096), MADV_REMOVE);
-	j->used = j->common_end;
-	j->full = false;
-}
-
-bool
 soft_jit_contains(const struct jit *j, const void *pc)
 {
 	return j != NULL && (const uint8_t *)pc >= j->rx && (const uint8_t *)pc < j->rx + j->bytes;
@@ -107,7 +92,7 @@ jit_insert(struct soft_code *c, struct jit_unit *u)
 {
 	struct jit *j = c->jit;
 	struct jit_unit **link = &j->hash[hash_of(u->gpa, u->mode)];
-	j->by_addr[j->nunits++] = u; /* the caller saw to the room */
+	j->by_addr[j->generation * j->room + j->nunits[j->generation]++] = u; /* the caller saw to the room */
 	u->hash_next = *link;
 	__atomic_store_n(link, u, __ATOMIC_RELEASE);
 }
@@ -189,13 +174,117 @@ soft_jit_unit_of(struct soft_code *c, const uint8_t *pc)
 {
 	struct jit *j = c->jit;
 	uint32_t at = (uint32_t)(pc - j->rx);
-	size_t lo = 0, hi = j->nunits;
+	size_t g = at / j->generation_bytes, lo = 0, hi;
+	struct jit_unit **units = j->by_addr + g * j->room;
+	if (g >= CODE_GENERATIONS)
+		return NULL;
+	hi = j->nunits[g];
 	while (lo < hi) {
 		size_t mid = (lo + hi) / 2;
-		if (j->by_addr[mid]->start <= at)
+		if (units[mid]->start <= at)
 			lo = mid + 1;
 		else
 			hi = mid;
 	}
-	return lo > 0 && at < j->by_addr[lo - 1]->end ? j->by_addr[lo - 1] : NULL;
+	return lo > 0 && at < units[lo - 1]->end ? units[lo - 1] : NULL;
+}
+
+/* ---- generations ---- */
+/* The exits that are chained to a unit: without those of a generation, when it stays; else those of other
+ * generations go back to their stubs. */
+static void
+cut_exits(const struct soft_code *c, unsigned generation, struct jit_unit *u, bool stays)
+{
+	struct jit_exit *kept = NULL;
+	for (struct jit_exit *x = u->in, *next; x != NULL; x = next) {
+		next = x->next_in == x ? NULL : x->next_in;
+		if (soft_code_in(c, generation, x))
+			continue;
+		if (stays) {
+			x->next_in = kept != NULL ? kept : x;
+			kept = x;
+		} else {
+			x->next_in = NULL;
+			set_rel32(x->rel32, x->stub);
+		}
+	}
+	u->in = kept;
+}
+
+void
+soft_jit_cut_page(struct soft_code *c, unsigned generation, struct code_page *p)
+{
+	struct jit_unit **link = &p->units, *u;
+	while ((u = *link) != NULL) {
+		bool stays = !soft_code_in(c, generation, u);
+		cut_exits(c, generation, u, stays);
+		if (stays)
+			link = &u->page_next;
+		else
+			*link = u->page_next;
+	}
+}
+
+static void
+add_runs(const struct jit *j, unsigned generation, struct jit_runs *r)
+{
+	for (size_t n = 0; n < j->nunits[generation]; n++) {
+		const struct jit_unit *u = j->by_addr[generation * j->room + n];
+		uint64_t entered = __atomic_load_n(&u->entered, __ATOMIC_RELAXED);
+		r->units += entered;
+		r->insns += entered * u->insns;
+		r->accesses += entered * u->accesses;
+	}
+}
+
+struct jit_runs
+soft_jit_runs(const struct jit *j)
+{
+	struct jit_runs r = j->gone;
+	for (unsigned g = 0; g < CODE_GENERATIONS; g++)
+		add_runs(j, g, &r);
+	return r;
+}
+
+void
+soft_jit_forget(struct soft_code *c, unsigned generation)
+{
+	struct jit *j = c->jit;
+	for (unsigned h = 0; j != NULL && h < 1u << HASH_BITS; h++) {
+		struct jit_unit *first = NULL, **link = &first;
+		for (struct jit_unit *u = j->hash[h]; u != NULL; u = u->hash_next) {
+			if (soft_code_in(c, generation, u))
+				continue;
+			*link = u;
+			link = &u->hash_next;
+		}
+		*link = NULL;
+		j->hash[h] = first;
+	}
+	if (j == NULL)
+		return;
+	add_runs(j, generation, &j->gone);
+	j->nunits[generation] = 0;
+	size_t begin = generation * j->generation_bytes;
+	size_t keep = generation == 0 ? align_up(j->common_end, 4096) : 0;
+	madvise(j->rw + begin + keep, j->generation_bytes - keep, MADV_REMOVE);
+}
+
+void
+soft_jit_fill(struct jit *j, unsigned generation)
+{
+	if (j == NULL)
+		return;
+	j->generation = generation;
+	j->used = generation == 0 ? j->common_end : generation * j->generation_bytes;
+	j->limit = (generation + 1) * j->generation_bytes;
+}
+
+uint64_t
+soft_jit_bytes(const struct jit *j)
+{
+	uint64_t full = 0;
+	for (unsigned g = 0; j != NULL && g < CODE_GENERATIONS; g++)
+		full += g != j->generation && j->nunits[g] != 0 ? j->generation_bytes : 0;
+	return j == NULL ? 0 : full + j->used - j->generation * j->generation_bytes;
 }

@@ -113,7 +113,54 @@ word(const struct jx *x)
 static void
 move_sp(struct jx *x, int by)
 {
-	em_lea(&x->e, x->is64, jit_host[X86_RSP], jit_host[X86_RSP], EM_NONE, 0, by);
+	em_lea(&x->e, x->is64, jit_host[X86_RSP], jit_host[X86_RSP], EM_NONE, 0, x->sp_off + by);
+	x->sp_off = 0;
+}
+
+void
+jit_sp_settle(struct jx *x)
+{
+	if (x->sp_off != 0)
+		move_sp(x, 0);
+}
+
+static bool
+is_sp(ZydisRegister r)
+{
+	return r != ZYDIS_REGISTER_NONE && soft_reg_offset(r) / 8 == X86_RSP;
+}
+
+/* Pushes and pops that need no check, and what knows neither memory nor RSP, cannot leave the unit and does
+ * not see that RSP is not there yet. */
+bool
+jit_sp_may_wait(const struct jx *x)
+{
+	const ZydisDecodedInstruction *z = x->z;
+	const ZydisDecodedOperand *op = &x->op[0];
+	bool fpu, lea = z->mnemonic == ZYDIS_MNEMONIC_LEA;
+	switch (z->mnemonic) {
+	case ZYDIS_MNEMONIC_PUSH:
+		return (op->type == ZYDIS_OPERAND_TYPE_IMMEDIATE ||
+			(op->type == ZYDIS_OPERAND_TYPE_REGISTER && !is_sp(op->reg.value))) &&
+		       jit_group_covers(x, JX_ACC_STACK);
+	case ZYDIS_MNEMONIC_CALL:
+		return op->type == ZYDIS_OPERAND_TYPE_IMMEDIATE && jit_group_covers(x, JX_ACC_STACK);
+	case ZYDIS_MNEMONIC_POP:
+		return op->type == ZYDIS_OPERAND_TYPE_REGISTER && jit_group_covers(x, JX_ACC_STACK);
+	case ZYDIS_MNEMONIC_RET:
+		return jit_group_covers(x, JX_ACC_STACK);
+	default:
+		break;
+	}
+	if (!lea && (jit_insn_kind(x, &fpu) != KIND_PLAIN || jit_has_access(&x->j->pre[x->n])))
+		return false;
+	for (unsigned n = 0; n < z->operand_count; n++) {
+		op = &x->op[n];
+		if ((op->type == ZYDIS_OPERAND_TYPE_REGISTER && is_sp(op->reg.value)) ||
+		    (op->type == ZYDIS_OPERAND_TYPE_MEMORY && (is_sp(op->mem.base) || is_sp(op->mem.index))))
+			return false;
+	}
+	return true;
 }
 
 /* Push the return address on both stacks. */
@@ -177,6 +224,7 @@ indirect_operand(struct jx *x)
 		return false;
 	if (op->type == ZYDIS_OPERAND_TYPE_REGISTER) {
 		jit_reg_load(x, H_R10, soft_reg_offset(op->reg.value) / 8, x->is64);
+		x->in_r10 = 0;
 		return true;
 	}
 	if (x->fl_host)
@@ -184,6 +232,7 @@ indirect_operand(struct jx *x)
 	if (op->type != ZYDIS_OPERAND_TYPE_MEMORY || !jit_operand(x, op, word(x), false, false, &at))
 		return false;
 	em_op_at(&x->e, x->is64, 0x8b, H_R10, &at);
+	x->in_r10 = x->in_rcx = 0;
 	return true;
 }
 
@@ -214,6 +263,7 @@ check_canonical(struct jx *x)
 	em_shift(e, 1, 4, H_RCX, by);
 	em_shift(e, 1, 7, H_RCX, by);
 	em_rr(e, 1, 0x39, H_RCX, H_R10); /* cmp r10, rcx */
+	x->in_r10 = x->in_rcx = 0;
 	jit_ool(x, OOL_STEP, em_jcc(e, 5, e->p));
 }
 
@@ -268,7 +318,8 @@ jit_flow_insn(struct jx *x)
 {
 	const ZydisDecodedInstruction *z = x->z;
 	bool imm = x->op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
-	struct jx_mark before = jit_mark(x);
+	struct jx_mark before;
+	jit_mark(x, &before);
 	if (z->meta.branch_type != ZYDIS_BRANCH_TYPE_NONE)
 		jit_fl_forget(x);
 	if (z->mnemonic == ZYDIS_MNEMONIC_RET && z->meta.branch_type == ZYDIS_BRANCH_TYPE_NEAR &&
@@ -337,6 +388,7 @@ emit_push(struct jx *x)
 			return false;
 		em_op_at(e, w, 0x8b, H_R10, &at);
 		em_gs_store(e, H_R10, CPU_OFF(jit_tmp));
+		x->in_r10 = x->in_rcx = 0;
 	}
 	jit_at_sp(x, -(int)word(x), word(x), true, true, &at);
 	if (op->type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
@@ -349,7 +401,7 @@ emit_push(struct jx *x)
 			em_gs_load(e, h = H_RCX, GPR_OFF(g));
 		em_op_at(e, w, 0x89, h, &at);
 	}
-	move_sp(x, -(int)word(x));
+	x->sp_off -= (int)word(x);
 	return true;
 }
 
@@ -369,7 +421,7 @@ emit_pop(struct jx *x)
 		em_op_at(e, x->is64, 0x8b, H_RCX, &at);
 		em_gs_store(e, H_RCX, GPR_OFF(g));
 	}
-	move_sp(x, (int)word(x));
+	x->sp_off += (int)word(x);
 	return true;
 }
 
@@ -442,7 +494,8 @@ emit_rdtsc(struct jx *x)
 enum jit_flow
 jit_stack_insn(struct jx *x)
 {
-	struct jx_mark before = jit_mark(x);
+	struct jx_mark before;
+	jit_mark(x, &before);
 	bool (*emit)(struct jx * x);
 	switch (x->z->mnemonic) {
 	case ZYDIS_MNEMONIC_PUSH:

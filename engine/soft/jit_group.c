@@ -339,9 +339,21 @@ jit_group_choose(struct jx *x, unsigned which, unsigned *k, unsigned *moved)
 	return GROUP_BEGIN;
 }
 
+bool
+jit_group_covers(const struct jx *x, unsigned which)
+{
+	const struct jx_acc *a = &x->j->pre[x->n].acc[which];
+	for (unsigned k = 0; k < JIT_GROUPS && a->ok; k++) {
+		if (covers(&x->group[k], a))
+			return true;
+	}
+	return false;
+}
+
 void
 jit_group_none(struct jx *x)
 {
+	x->in_r10 = x->in_rcx = 0;
 	for (unsigned n = 0; n < JIT_GROUPS; n++)
 		x->group[n].live = false;
 }

@@ -493,6 +493,7 @@ fpu_ensure(struct jx *x)
 	struct emit *e = &x->e;
 	if (x->fpu_known)
 		return;
+	x->in_r10 = x->in_rcx = 0;
 	em_8(e, 0x65); /* movzx ecx, byte gs:[fpu_out] */
 	em_8(e, 0x0f);
 	em_8(e, 0xb6);
@@ -601,6 +602,10 @@ jit_generic(struct jx *x)
 	}
 	if (jit_is_x87(x->z))
 		note_x87(x, p.mem);
+	if (fpu || ((p.temps & 1u << H_R10) && p.mem == NULL))
+		x->in_r10 = 0;
+	if (fpu || p.high || (p.temps & 1u << H_RCX))
+		x->in_rcx = 0;
 	for (unsigned n = 0; n < p.nstore; n++)
 		em_gs_store(e, p.store[n][0], GPR_OFF(p.store[n][1]));
 	if (p.rcx_out)

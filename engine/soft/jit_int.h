@@ -15,13 +15,16 @@ struct jit_common { /* routines at the start of the cache, writable mapping */
 
 struct jit {
 	uint8_t *rw, *rx;
-	size_t bytes, used, common_end;
-	bool full;
+	size_t bytes, common_end;
+	size_t generation_bytes, used,
+	    limit; /* of the generation that is being filled: where new code goes, its end */
+	unsigned generation;
 	struct jit_common c;
 	struct jit_unit nowhere; /* what empty entries of the vCPUs' tables name: it leads to the lookup */
 	struct jit_unit **hash;
-	struct jit_unit **by_addr; /* in order of start */
-	size_t nunits, room;
+	struct jit_unit **by_addr; /* `room` a generation, in order of start */
+	size_t nunits[CODE_GENERATIONS], room;
+	struct jit_runs gone; /* of units that were forgotten */
 	struct jx_insn *pre; /* JIT_UNIT_INSNS: the unit that is being made, decoded; the code lock is held */
 };
 
@@ -54,6 +57,13 @@ struct jx_insn {
 
 #define JIT_UNIT_CODE_MAX (64u * 1024) /* one unit's host code, with its cold part */
 #define JIT_UNIT_INSNS	  64
+
+/* Is there room for one more, whatever it will be? */
+static inline bool
+jit_has_room(const struct jit *j)
+{
+	return j->used + JIT_UNIT_CODE_MAX <= j->limit && j->nunits[j->generation] < j->room;
+}
 
 static inline const uint8_t *
 jit_rx(const struct jit *j, const uint8_t *rw)
@@ -103,8 +113,10 @@ struct jx { /* a translation under way */
 	const ZydisDecodedOperand *op;
 	unsigned n, count; /* index of the instruction in j->pre; how many there are */
 	struct jx_group group[JIT_GROUPS];
-	bool no_group;	     /* the instruction needs R11 for something else */
-	bool fl_host, fl_ax; /* where the guest's flags are: EFLAGS, AX, or by the recipe; at least one */
+	unsigned in_r10, in_rcx; /* the group whose addend is in that register, 0: none */
+	int sp_off;		 /* guest RSP is this much more than its host register says */
+	bool no_group;		 /* the instruction needs R11 for something else */
+	bool fl_host, fl_ax;	 /* where the guest's flags are: EFLAGS, AX, or by the recipe; at least one */
 	struct jx_recipe fl_rec;
 	struct jit_unit *u;
 	struct ool ool[JIT_OOL_MAX];
@@ -143,11 +155,11 @@ void jit_recipe(struct emit *e, const struct jx_recipe *r); /* the flags into EF
 struct jx_mark {
 	uint8_t *p;
 	unsigned nool, nfault;
+	int sp_off;
 	bool fl_host, fl_ax, fpu_known;
 	struct jx_recipe fl_rec;
-	struct jx_group group[JIT_GROUPS];
 };
-struct jx_mark jit_mark(const struct jx *x);
+void jit_mark(const struct jx *x, struct jx_mark *m);
 void jit_undo(struct jx *x, const struct jx_mark *m);
 /* Make operand m, or what lies at a guest register (RSP, RBP) + disp, accessible: *at is it in host memory.
  * Uses R10, and RCX, which stays in use unless `one`. False: not done here. EFLAGS change. */
@@ -172,6 +184,7 @@ void jit_analyse(struct jx *x, unsigned count); /* j->pre[0..count) */
  * the one that was in R11 is in *moved from now on, when that is not 0), or neither. */
 enum jit_group_how { GROUP_NO, GROUP_USE, GROUP_BEGIN };
 enum jit_group_how jit_group_choose(struct jx *x, unsigned which, unsigned *k, unsigned *moved);
+bool jit_group_covers(const struct jx *x, unsigned which); /* access `which` needs no check */
 void jit_group_none(struct jx *x); /* R11, registers or mappings may be others from here */
 
 /* ---- jit_isa.c ---- */
@@ -191,6 +204,8 @@ enum jit_flow { FLOW_NOT /* none of these */, FLOW_NEXT, FLOW_END };
 bool jit_is_jcc(const ZydisDecodedInstruction *z);
 enum jit_flow jit_flow_insn(struct jx *x);
 enum jit_flow jit_stack_insn(struct jx *x);
+void jit_sp_settle(struct jx *x);		  /* RSP's host register is exact from here */
+bool jit_sp_may_wait(const struct jx *x);	  /* the instruction does not care */
 void jit_emit_goto(struct jx *x, int32_t target); /* jump to a page offset */
 void jit_emit_interp(struct jx *x, bool end);
 void jit_emit_step(struct jx *x);

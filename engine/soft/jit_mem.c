@@ -3,18 +3,17 @@
 #include "engine/soft/decode.h"
 #include "engine/soft/jit_int.h"
 
-struct jx_mark
-jit_mark(const struct jx *x)
+void
+jit_mark(const struct jx *x, struct jx_mark *m)
 {
-	struct jx_mark m = {.p = x->e.p,
-			    .nool = x->nool,
-			    .nfault = x->nfault,
-			    .fl_host = x->fl_host,
-			    .fl_ax = x->fl_ax,
-			    .fl_rec = x->fl_rec,
-			    .fpu_known = x->fpu_known};
-	memcpy(m.group, x->group, sizeof(m.group));
-	return m;
+	m->p = x->e.p;
+	m->nool = x->nool;
+	m->nfault = x->nfault;
+	m->fl_host = x->fl_host;
+	m->fl_ax = x->fl_ax;
+	m->fl_rec = x->fl_rec;
+	m->fpu_known = x->fpu_known;
+	m->sp_off = x->sp_off;
 }
 
 void
@@ -27,7 +26,8 @@ jit_undo(struct jx *x, const struct jx_mark *m)
 	x->fl_ax = m->fl_ax;
 	x->fl_rec = m->fl_rec;
 	x->fpu_known = m->fpu_known;
-	memcpy(x->group, m->group, sizeof(x->group));
+	x->sp_off = m->sp_off;
+	jit_group_none(x); /* what was begun has gone, and maybe what it replaced */
 }
 
 struct ool *
@@ -143,6 +143,7 @@ emit_check(struct jx *x, enum ool_kind kind, unsigned size, bool write)
 {
 	struct emit *e = &x->e;
 	jit_fl_clobber(x);
+	x->in_r10 = x->in_rcx = 0;
 	em_rorx(e, H_RCX, H_R10, 12 - TLB_ENTRY_SHIFT);
 	em_alu_imm(e, 0, 4, H_RCX, (TLB_SIZE - 1) << TLB_ENTRY_SHIFT);
 	em_gsi(e, 1, 0x03, H_R10, H_RCX, jit_tag_off(x, write)); /* add r10, tag */
@@ -186,10 +187,12 @@ begin_group(struct jx *x, unsigned k, unsigned moved)
 	o->back = x->e.p;
 	if (moved != 0)
 		em_gs_store(&x->e, H_R11, addend_off(moved));
-	if (k == 0)
+	if (k == 0) {
 		em_mov(&x->e, 1, H_R11, H_R10);
-	else
+	} else {
 		em_gs_store(&x->e, H_R10, addend_off(k));
+		x->in_r10 = k;
+	}
 }
 
 /* [base + index + disp] with no more than R10: RCX is wanted. */
@@ -200,45 +203,57 @@ only_r10(struct jx *x, struct em_at *at)
 		return;
 	em_op_at(&x->e, 1, 0x8d, H_R10, at); /* lea */
 	*at = (struct em_at){.base = H_R10, .index = EM_NONE};
+	x->in_r10 = 0;
 }
 
-/* What is to be added for group k, as a part of *at: R11, or R10, which is loaded unless it is there, or RCX
- * when R10 is the base. */
+/* What is to be added for group k, as a part of *at: R11, or R10 or RCX, where it stays for the next one.
+ * one: not RCX. */
 static void
-add_group(struct jx *x, unsigned k, bool there, struct em_at *at)
+add_group(struct jx *x, unsigned k, bool one, struct em_at *at)
 {
 	at->index = H_R11;
 	if (k == 0)
 		return;
-	at->index = at->base == H_R10 ? H_RCX : H_R10;
-	if (!there)
-		em_gs_load(&x->e, at->index, addend_off(k));
+	if (x->in_r10 == k && at->base != H_R10) {
+		at->index = H_R10;
+	} else if (x->in_rcx == k && !one) {
+		at->index = H_RCX;
+	} else if (at->base == H_R10 || (x->in_r10 != 0 && !one && at->base != H_RCX)) {
+		em_gs_load(&x->e, at->index = H_RCX, addend_off(k));
+		x->in_rcx = k;
+	} else {
+		em_gs_load(&x->e, at->index = H_R10, addend_off(k));
+		x->in_r10 = k;
+	}
 }
 
-/* Memory operand m within group k. begun: what is to be added is in R10. */
+/* Memory operand m within group k. */
 static void
-group_operand(struct jx *x, const ZydisDecodedOperand *m, unsigned k, bool begun, struct em_at *at)
+group_operand(struct jx *x, const ZydisDecodedOperand *m, unsigned k, bool one, struct em_at *at)
 {
 	int64_t disp = m->mem.disp.value;
 	bool rip = m->mem.base == ZYDIS_REGISTER_RIP;
 	unsigned g = rip ? 16 : soft_reg_offset(m->mem.base) / 8;
-	begun = begun && k != 0;
 	if (rip)
 		disp += x->off + x->z->length;
+	*at = (struct em_at){.base = H_R10};
 	if (m->mem.index != ZYDIS_REGISTER_NONE || disp != (int32_t)disp) {
 		LH_ASSERT(jit_emit_offset(x, m, 0, H_R10, 1)); /* it was possible when the group began */
-		*at = (struct em_at){.base = H_R10};
-		add_group(x, k, false, at);
-		return;
-	}
-	*at = (struct em_at){.disp = (int32_t)disp};
-	if (!rip && jit_host[g] != EM_NONE) {
+		x->in_r10 = x->in_rcx = 0;
+	} else if (!rip && jit_host[g] != EM_NONE) {
+		at->disp = (int32_t)disp;
 		at->base = (uint8_t)jit_host[g];
 	} else {
-		at->base = begun ? H_RCX : H_R10;
+		at->disp = (int32_t)disp;
+		if (x->in_r10 == k && k != 0 && !one) { /* leave it there */
+			at->base = H_RCX;
+			x->in_rcx = 0;
+		} else {
+			x->in_r10 = 0;
+		}
 		em_gs_load(&x->e, at->base, rip ? CPU_OFF(jit_pagebase) : GPR_OFF(g));
 	}
-	add_group(x, k, begun, at);
+	add_group(x, k, one && at->base != H_R10, at);
 }
 
 bool
@@ -257,7 +272,7 @@ jit_operand(struct jx *x, const ZydisDecodedOperand *m, unsigned size, bool writ
 	}
 	if (how == GROUP_BEGIN)
 		begin_group(x, k, moved);
-	group_operand(x, m, k, how == GROUP_BEGIN, at);
+	group_operand(x, m, k, one, at);
 	if (one)
 		only_r10(x, at);
 	return true;
@@ -279,10 +294,8 @@ jit_at(struct jx *x, unsigned g, int disp, unsigned size, bool write, bool one, 
 	}
 	if (how == GROUP_BEGIN)
 		begin_group(x, k, moved);
-	*at = (struct em_at){.base = jit_host[g], .disp = disp};
-	add_group(x, k, how == GROUP_BEGIN, at);
-	if (one)
-		only_r10(x, at);
+	*at = (struct em_at){.base = jit_host[g], .disp = disp + (g == X86_RSP ? x->sp_off : 0)};
+	add_group(x, k, one, at);
 }
 
 void

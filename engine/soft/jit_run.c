@@ -327,10 +327,12 @@ soft_jit_run(struct soft_cpu *cpu)
 		exit = NULL;
 		switch (enter(cpu, u)) {
 		case JX_LOOKUP:
+			cpu->ctr.jit_left++;
 			if (undo_branch(cpu))
 				goto step;
 			break;
 		case JX_CHAIN:
+			cpu->ctr.jit_left++;
 			exit = cpu->jit_exit;
 			cpu->rip = cpu->jit_pagebase + (uint64_t)exit->target;
 			if (!exit->from->valid)
@@ -401,6 +403,7 @@ soft_jit_interp(struct soft_cpu *cpu, const struct soft_insn *i)
 	while (r != NULL && r != behind)
 		r = r->fn(cpu, r);
 	cpu->ctr.jit_interp++;
+	cpu->ctr.helper[i->mnemonic]++;
 	if (r == NULL)
 		return false;
 	cpu->rip = (cpu->jit_pagebase + behind->off) & cpu->ip_mask;

@@ -9,9 +9,11 @@
  *   inner:   the instructions          forward branches within the page enter here
  *   cold:    slow paths, exit stubs
  */
+#include <time.h>
 #include "engine/soft/decode.h"
 #include "engine/soft/jit_int.h"
 #include "engine/soft/ops.h"
+#include "engine/soft/profile.h"
 
 enum { UNROLLED_INSNS = 48, UNROLL_MAX = 6 }; /* instructions, rounds */
 
@@ -63,13 +65,24 @@ static bool
 one_insn(struct jx *x)
 {
 	struct soft_insn probe;
-	struct jx_mark before = jit_mark(x);
+	struct jx_mark before;
+	if (x->sp_off != 0 && !jit_sp_may_wait(x))
+		jit_sp_settle(x);
+	jit_mark(x, &before);
 	enum jit_flow f = jit_flow_insn(x);
-	if (f != FLOW_NOT)
+	if (f != FLOW_NOT) {
+		if (!jit_is_jcc(x->z))
+			x->in_r10 = x->in_rcx = 0;
 		return f == FLOW_NEXT;
-	if (jit_stack_insn(x) == FLOW_NEXT || does_nothing(x) || jit_generic(x))
+	}
+	if (jit_stack_insn(x) == FLOW_NEXT) {
+		x->in_r10 = x->in_rcx = 0;
+		return true;
+	}
+	if (does_nothing(x) || jit_generic(x))
 		return true;
 	jit_undo(x, &before);
+	jit_sp_settle(x);
 	if (x->mode & JMODE_VERIFY) {
 		jit_emit_step(x);
 		return false;
@@ -79,6 +92,17 @@ one_insn(struct jx *x)
 	jit_emit_interp(x, end);
 	x->cpu->ctr.jit_interp_made++;
 	return !end;
+}
+
+/* No flags change. Several vCPUs may count at a time: a few runs are lost then. */
+static void
+count_run(struct jx *x)
+{
+	struct emit *e = &x->e;
+	em_mov_imm64(e, H_R11, (uintptr_t)&x->u->entered);
+	em_mem(e, 1, 0x8b, H_RCX, H_R11, 0);
+	em_lea(e, 1, H_RCX, H_RCX, EM_NONE, 0, 1);
+	em_mem(e, 1, 0x89, H_RCX, H_R11, 0);
 }
 
 static void
@@ -106,6 +130,8 @@ emit_entry(struct jx *x)
 	}
 	em_8(e, (uint8_t)(start - (e->p + 1)));
 	x->u->poll_len = (uint16_t)(jit_rx(x->j, e->p) - x->u->entry);
+	if (x->cpu->vm->profile)
+		count_run(x);
 }
 
 /* Nothing behind it is reached from it. */
@@ -196,14 +222,18 @@ emit_unit(struct jx *x, const uint8_t *hva)
 		if (p->bad) {
 			if (n == 0 && avail < 15)
 				return false;
+			jit_sp_settle(x);
 			jit_emit_step(x);
 			more = false;
 			break;
 		}
+		x->u->insns++;
+		x->u->accesses += jit_has_access(p);
 		more = one_insn(x);
 		x->off += len;
 	}
 	if (more && !x->failed) {
+		jit_sp_settle(x);
 		if (x->off >= 0x1000)
 			em_gs_imm32(&x->e, CPU_OFF(jit_br), BR_NONE);
 		jit_emit_goto(x, (int32_t)x->off);
@@ -234,6 +264,14 @@ finish_unit(struct jx *x)
 	return true;
 }
 
+static uint64_t
+now_ns(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
 struct jit_unit *
 soft_jit_translate(struct soft_cpu *cpu, uint64_t gpa, const uint8_t *hva, uint32_t mode)
 {
@@ -245,6 +283,7 @@ soft_jit_translate(struct soft_cpu *cpu, uint64_t gpa, const uint8_t *hva, uint3
 	struct jx x;
 
 	soft_vec_sync(cpu);
+	uint64_t began = now_ns();
 	for (;;) {
 		n = soft_code_open(cpu, gpa, &seq);
 		soft_code_lock(c, cpu);
@@ -256,7 +295,7 @@ soft_jit_translate(struct soft_cpu *cpu, uint64_t gpa, const uint8_t *hva, uint3
 	if (u != NULL)
 		goto out;
 	u = soft_code_alloc(c, sizeof(*u));
-	if (u == NULL || j->used + JIT_UNIT_CODE_MAX > j->bytes || j->nunits == j->room)
+	if (u == NULL || !jit_has_room(j))
 		goto full;
 	memset(u, 0, sizeof(*u));
 	u->gpa = gpa;
@@ -279,11 +318,14 @@ soft_jit_translate(struct soft_cpu *cpu, uint64_t gpa, const uint8_t *hva, uint3
 	c->pages[n]->units = u;
 	jit_insert(c, u);
 	cpu->ctr.jit_units++;
+	if (cpu->vm->perf_map != NULL)
+		soft_perf_map_unit(cpu->vm->perf_map, j->rx + u->start, u->end - u->start, cpu->rip, gpa);
 out:
 	pthread_mutex_unlock(&c->lock);
+	cpu->ctr.jit_ns += now_ns() - began;
 	return u;
 full:
-	j->full = true;
+	c->full = true;
 	pthread_mutex_unlock(&c->lock);
 	soft_code_want_flush(cpu);
 }

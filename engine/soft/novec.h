@@ -12,8 +12,16 @@
 static inline void *
 novec_copy(void *dst, const void *src, size_t n)
 {
-	void *d = dst;
-	__asm__ volatile("rep movsb" : "+D"(d), "+S"(src), "+c"(n) : : "memory");
+	unsigned char *d = dst;
+	const unsigned char *s = src;
+	if (n > 32) {
+		__asm__ volatile("rep movsb" : "+D"(d), "+S"(s), "+c"(n) : : "memory");
+		return dst;
+	}
+	for (; n != 0; n--) {
+		*d++ = *s++;
+		__asm__ volatile("" : : : "memory"); /* a loop that is not made a call */
+	}
 	return dst;
 }
 
@@ -43,7 +51,12 @@ novec_compare(const void *a, const void *b, size_t n)
 	return 0;
 }
 
-#define NOVEC_SMALL(n)	(__builtin_constant_p(n) && (n) <= 32)
+/* Up to so many bytes the compiler makes code of its own, without vectors: where it can be told to
+ * (meson.build), many. */
+#ifndef NOVEC_INLINE_BYTES
+#define NOVEC_INLINE_BYTES 32
+#endif
+#define NOVEC_SMALL(n)	(__builtin_constant_p(n) && (n) <= NOVEC_INLINE_BYTES)
 #define memcpy(d, s, n) (NOVEC_SMALL(n) ? __builtin_memcpy(d, s, n) : novec_copy(d, s, n))
 #define memset(d, v, n) (NOVEC_SMALL(n) ? __builtin_memset(d, v, n) : novec_set(d, v, n))
 #define memcmp(a, b, n) novec_compare(a, b, n)

@@ -15,11 +15,13 @@
 #include "engine/soft/code.h"
 #include "engine/soft/jit.h"
 #include "engine/soft/ops.h"
+#include "engine/soft/profile.h"
 #include "engine/soft/soft.h"
 #include "engine/trace.h"
 
-#define DR6_BS (1u << 14)
-#define BENIGN 255
+#define DR6_BS		 (1u << 14)
+#define BENIGN		 255
+#define CODE_CACHE_BYTES (128 * MIB)
 
 /* ---- exits ---- */
 void
@@ -368,6 +370,7 @@ soft_run_single(struct soft_cpu *cpu)
 	cpu->single_shadow = shadow;
 	cpu->tf_masked = 0;
 	const struct soft_insn *i = b->insn;
+	cpu->ctr.step[i->mnemonic]++;
 	while (i != NULL)
 		i = i->fn(cpu, i);
 	soft_iolog_clear(cpu);
@@ -508,6 +511,7 @@ soft_vm_destroy(struct engine_vm *evm)
 	gpmap_set_watcher(vm->mem, NULL, NULL);
 	soft_code_destroy(vm->code);
 	soft_stub_pool_destroy(vm->stubs);
+	soft_perf_map_destroy(vm->perf_map);
 	free(vm->cpus);
 	free(vm);
 }
@@ -516,6 +520,7 @@ static struct engine_vm *
 soft_vm_create(const struct engine_vm_cfg *cfg, struct err *err)
 {
 	struct soft_vm *vm = calloc(1, sizeof(*vm));
+	uint64_t code_cache = cfg->soft_code_cache != 0 ? cfg->soft_code_cache : CODE_CACHE_BYTES;
 	if (vm == NULL) {
 		err_set(err, ENOMEM, "soft engine: no memory");
 		return NULL;
@@ -524,16 +529,22 @@ soft_vm_create(const struct engine_vm_cfg *cfg, struct err *err)
 	vm->clock = cfg->clock;
 	vm->maxcpus = cfg->maxcpus;
 	vm->verify = cfg->soft_verify;
+	vm->profile = cfg->soft_profile;
 	vm->strict_msr = cfg->strict_msr;
 	vm->pmu = cfg->pmu;
 	vm->trace = cfg->trace;
 	vm->vmware_backdoors = cfg->vmware_backdoors;
 	vm->cpus = calloc(cfg->maxcpus, sizeof(struct soft_cpu *));
-	vm->code = soft_code_create(cfg->mem, err);
+	vm->code = soft_code_create(cfg->mem, code_cache, err);
 	vm->stubs = vm->code != NULL ? soft_stub_pool_create(err) : NULL;
-	if (vm->stubs != NULL && cfg->soft_code_cache != 0 && __builtin_cpu_supports("bmi2")) {
-		vm->code->jit = soft_jit_create(cfg->soft_code_cache, err);
-		if (vm->code->jit == NULL) {
+	if (vm->stubs != NULL && !cfg->soft_interpret && __builtin_cpu_supports("bmi2")) {
+		vm->code->jit = soft_jit_create(code_cache, err);
+		if (vm->code->jit != NULL && cfg->soft_perf_map) {
+			vm->perf_map = soft_perf_map_create(cfg->soft_symbols, err);
+			if (vm->perf_map != NULL)
+				soft_jit_name_routines(vm->code->jit, vm->perf_map);
+		}
+		if (vm->code->jit == NULL || (vm->perf_map == NULL && cfg->soft_perf_map)) {
 			soft_vm_destroy((struct engine_vm *)(void *)vm);
 			return NULL;
 		}
@@ -796,6 +807,8 @@ soft_stats(struct engine_vcpu *v, void (*fn)(void *arg, const char *name, uint64
 	    {"exits chained", cpu->ctr.jit_chain},
 	    {"calls of the interpreter", cpu->ctr.jit_interp},
 	    {"single steps from units", cpu->ctr.jit_step},
+	    {"translation, us", cpu->ctr.jit_ns / 1000},
+	    {"page walks", cpu->ctr.walks},
 	    {"units verified", cpu->ctr.jit_verified},
 	    {"slow accesses from units", cpu->ctr.jit_slow},
 	    {"writes to code", cpu->ctr.smc},
@@ -806,9 +819,14 @@ soft_stats(struct engine_vcpu *v, void (*fn)(void *arg, const char *name, uint64
 	    {"MMIO exits", cpu->ctr.mmio},
 	    {"MSR exits", cpu->ctr.msr},
 	    {"halts", cpu->ctr.hlt},
+	    /* the VM's, not this vCPU's */
+	    {"bytes of translated code", cpu->id == 0 ? soft_jit_bytes(cpu->vm->code->jit) : 0},
+	    {"bytes beside it", cpu->id == 0 ? soft_arena_used(cpu->vm->code) : 0},
+	    {"generations of code forgotten", cpu->id == 0 ? cpu->vm->code->evictions : 0},
 	};
 	for (unsigned n = 0; n < ARRAY_LEN(rows); n++)
 		fn(arg, rows[n].name, rows[n].value);
+	soft_profile_stats(cpu, fn, arg);
 }
 
 const struct engine_ops engine_soft = {

@@ -359,6 +359,7 @@ soft_walk(struct soft_cpu *cpu, uint64_t la, unsigned idx, int acc, struct walk 
 		return 0;
 	do {
 		walk_tables(cpu, la, w);
+		cpu->ctr.walks++;
 		uint32_t f = soft_walk_check(cpu, w, idx, acc);
 		if (UNLIKELY(f))
 			return f;

@@ -22,8 +22,8 @@ EXIT = {"reboot": 0, "poweroff": 1, "halt": 2, "triple": 3, "error": 4}
 BUSY_HOST = {"tsc: Unable to calibrate against PIT"}
 
 
-def script(name, *args):
-    env = dict(os.environ, LHYVE_CACHE=CACHE)
+def script(name, *args, **environment):
+    env = dict(os.environ, LHYVE_CACHE=CACHE, **environment)
     r = subprocess.run([os.path.join(ROOT, "scripts", name), *args], cwd=ROOT, env=env, capture_output=True, text=True)
     if r.returncode == 75:
         raise Skip(r.stderr.strip().splitlines()[-1] if r.stderr.strip() else f"{name} {' '.join(args)}")
@@ -32,15 +32,22 @@ def script(name, *args):
     return r.stdout.strip()
 
 
+def tree(name, *packages):
+    """The folder with these packages and all they depend on (scripts/fetch-tree); `name` tells trees apart."""
+    path = os.path.join(CACHE, f"tree-{name}")
+    script("fetch-tree", "amd64", path, *packages)
+    return path
+
+
 def read(path):
     with open(path, encoding="utf-8") as f:
         return f.read().strip()
 
 
 class Kernel:
-    """A distribution kernel and the initramfs that goes with it."""
+    """A distribution kernel and the initramfs that goes with it: `files` in /bin (modules: /lib), `tree` as /tree."""
 
-    def __init__(self, flavour):
+    def __init__(self, flavour, files=(), tree=""):
         self.flavour = flavour
         self.dir = script("fetch-kernel", flavour)
         self.path = os.path.join(self.dir, "vmlinuz")
@@ -50,7 +57,16 @@ class Kernel:
         modules = []
         for folder, _, names in os.walk(self.dir):
             modules += [os.path.join(folder, n) for n in names if n in ("button.ko", "evdev.ko")]
-        script("mkinitramfs", "i386" if flavour.startswith("686") else "amd64", self.initrd, *sorted(modules))
+        self.pack([*sorted(modules), *files], tree)
+
+    def pack(self, files, tree=""):
+        """Make the initramfs anew."""
+        script("mkinitramfs", "i386" if self.flavour.startswith("686") else "amd64", self.initrd, *files, TREE=tree)
+
+    def modules(self, pattern):
+        """The kernel's modules whose names fit a regular expression."""
+        return sorted(os.path.join(folder, n) for folder, _, names in os.walk(self.dir) for n in names
+                      if re.fullmatch(pattern + r"\.ko", n))
 
     def __enter__(self):
         return self
