@@ -148,6 +148,8 @@ close_landing(uint8_t *at)
 static void
 drop_unit(struct jit *j, struct jit_unit *u)
 {
+	if (u->whole != NULL)
+		u = u->whole; /* it stays in its own page's list: to be dropped again does nothing */
 	struct jit_unit **link = &j->hash[hash_of(u->gpa, u->mode)];
 	atomic_store(&u->valid, 0);
 	while (*link != NULL && *link != u)

@@ -100,6 +100,12 @@ struct ool { /* code that stands behind the unit */
 #define JIT_LAND_MAX  JIT_UNIT_INSNS
 #define JIT_FAULT_MAX JIT_UNIT_INSNS
 
+struct next_page {	    /* behind the one that is translated */
+	const uint8_t *hva; /* NULL: not known */
+	uint64_t gpa, n;    /* n: index in code->pages */
+	uint32_t number, seq;
+};
+
 struct jx { /* a translation under way */
 	struct soft_cpu *cpu;
 	struct jit *j;
@@ -121,6 +127,10 @@ struct jx { /* a translation under way */
 	bool fl_host, fl_ax;	 /* where the guest's flags are: EFLAGS, AX, or by the recipe; at least one */
 	struct jx_recipe fl_rec;
 	struct jit_unit *u;
+	/* An instruction that goes on in the page behind is a unit of its own. */
+	struct next_page next;
+	bool straddles;
+	uint8_t both[16]; /* its bytes */
 	struct ool ool[JIT_OOL_MAX];
 	unsigned nool;
 	uint32_t land[JIT_LAND_MAX];
