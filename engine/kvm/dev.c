@@ -104,6 +104,8 @@ check(const struct kvm_dev *d, int cap)
 	return kvm_ioctl_n(d->fd, KVM_CHECK_EXTENSION, (unsigned long)cap);
 }
 
+enum { X2APIC_API = KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK };
+
 static int
 read_caps(struct kvm_dev *d, struct err *err)
 {
@@ -129,6 +131,11 @@ read_caps(struct kvm_dev *d, struct err *err)
 	d->enforce_pv = check(d, KVM_CAP_ENFORCE_PV_FEATURE_CPUID) > 0;
 	d->pmu = (check(d, KVM_CAP_PMU_CAPABILITY) & KVM_PMU_CAP_DISABLE) != 0;
 	d->tsc_offset = check(d, KVM_CAP_VCPU_ATTRIBUTES) > 0;
+	d->clock = check(d, KVM_CAP_ADJUST_CLOCK) > 0;
+	d->irqchip = check(d, KVM_CAP_IRQCHIP) > 0 && check(d, KVM_CAP_SIGNAL_MSI) > 0 &&
+		     check(d, KVM_CAP_IRQ_ROUTING) > 0 && check(d, KVM_CAP_MP_STATE) > 0 &&
+		     (check(d, KVM_CAP_X2APIC_API) & X2APIC_API) == X2APIC_API;
+	d->split = d->irqchip && check(d, KVM_CAP_SPLIT_IRQCHIP) > 0;
 	d->quirks = (unsigned)MAX(check(d, KVM_CAP_DISABLE_QUIRKS2), 0);
 	d->dirty_ring =
 	    (unsigned)MAX(check(d, KVM_CAP_DIRTY_LOG_RING_ACQ_REL), 0) / sizeof(struct kvm_dirty_gfn);

@@ -13,6 +13,8 @@ struct kvm_dev {
 	size_t run_bytes; /* of a vCPU's shared page */
 	unsigned slots;	  /* memory slots of a VM */
 	bool sregs2, xcrs, payload, emulation_exit, enforce_pv, pmu, tsc_offset;
+	bool clock;	     /* KVM_SET_CLOCK */
+	bool irqchip, split; /* controllers in the kernel; the local APICs only */
 	unsigned quirks;     /* that can be switched off */
 	unsigned dirty_ring; /* most entries of a ring; 0: no rings */
 };

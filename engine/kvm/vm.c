@@ -129,6 +129,13 @@ kvm_vm_destroy(struct engine_vm *v)
 	free(vm);
 }
 
+/* The helper needs the APICs in the caller: who wants them in KVM by name does without it. */
+static bool
+asked_for_apic(const struct kvm_vm *vm)
+{
+	return vm->cfg.apic == ENGINE_APIC_SPLIT || vm->cfg.apic == ENGINE_APIC_KERNEL;
+}
+
 static int
 set_up(struct kvm_vm *vm, struct err *err)
 {
@@ -144,12 +151,14 @@ set_up(struct kvm_vm *vm, struct err *err)
 		vm->broken = kvm_examine(err);
 		r = MIN(vm->broken, 0);
 		/* A trace is to show what KVM does, as far as it can. */
-		vm->no_hardware =
-		    vm->broken > 0 && (vm->broken >> KVM_PART_INT & 1) && vm->cfg.trace.path == NULL;
+		vm->no_hardware = vm->broken > 0 && (vm->broken >> KVM_PART_INT & 1) &&
+				  vm->cfg.trace.path == NULL && !asked_for_apic(vm);
 		vm->spare = vm->no_hardware ? aligned_alloc(4096, 4096) : NULL;
 		if (r == 0 && vm->no_hardware && vm->spare == NULL)
 			r = err_set(err, ENOMEM, "kvm: no memory");
 	}
+	if (r == 0)
+		r = kvm_irqchip_init(vm, err);
 	if (r == 0)
 		r = set_switches(vm, err);
 	if (r == 0)

@@ -184,7 +184,7 @@ unroll(struct jx *x, unsigned n)
 static unsigned
 decode_unit(struct jx *x, const uint8_t *hva)
 {
-	unsigned n = 0, off = x->start_off, limit = x->mode & JMODE_ONE ? 1 : JIT_UNIT_INSNS;
+	unsigned n = 0, off = x->start_off, limit = x->mode & JMODE_ONE ? 1 : x->limit;
 	while (n < limit && off < 0x1000) {
 		struct jx_insn *p = &x->j->pre[n++];
 		p->off = off;
@@ -234,9 +234,7 @@ emit_unit(struct jx *x, const uint8_t *hva)
 	}
 	if (more && !x->failed) {
 		jit_sp_settle(x);
-		if (x->off >= 0x1000)
-			em_gs_imm32(&x->e, CPU_OFF(jit_br), BR_NONE);
-		jit_emit_goto(x, (int32_t)x->off);
+		jit_emit_goto(x, (int32_t)x->off, BR_NONE);
 	}
 	x->cpu->ctr.jit_insns += n;
 	return true;
@@ -299,6 +297,7 @@ soft_jit_translate(struct soft_cpu *cpu, uint64_t gpa, const uint8_t *hva, uint3
 		goto full;
 	memset(u, 0, sizeof(*u));
 	u->gpa = gpa;
+	u->page_number = c->pages[n]->number;
 	u->mode = mode;
 	x = (struct jx){.cpu = cpu, .j = j, .mode = mode, .u = u};
 	x.e.p = j->rw + j->used;
@@ -307,6 +306,7 @@ soft_jit_translate(struct soft_cpu *cpu, uint64_t gpa, const uint8_t *hva, uint3
 	x.fl_host = mode & JMODE_EFLAGS;
 	x.fl_ax = !x.fl_host;
 	x.off = x.start_off = gpa & 0xfff;
+	x.limit = c->pages[n]->made < UNITS_CROWD ? JIT_UNIT_INSNS : JIT_UNIT_INSNS / 4;
 	if (!emit_unit(&x, hva)) {
 		u = NULL;
 		goto out;
@@ -316,6 +316,7 @@ soft_jit_translate(struct soft_cpu *cpu, uint64_t gpa, const uint8_t *hva, uint3
 	u->valid = 1;
 	u->page_next = c->pages[n]->units;
 	c->pages[n]->units = u;
+	c->pages[n]->made = (uint16_t)MIN(c->pages[n]->made + 1u, (unsigned)UNITS_CROWD);
 	jit_insert(c, u);
 	cpu->ctr.jit_units++;
 	if (cpu->vm->perf_map != NULL)

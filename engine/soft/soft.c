@@ -499,6 +499,8 @@ soft_probe_engine(struct err *err)
 static void
 gm_written(void *arg, uint64_t gpa, uint64_t len)
 {
+	if (soft_dirty_logging(arg))
+		soft_dirty_host(arg, gpa, len);
 	soft_code_written(arg, NULL, gpa, len);
 }
 
@@ -513,6 +515,7 @@ soft_vm_destroy(struct engine_vm *evm)
 	soft_stub_pool_destroy(vm->stubs);
 	soft_perf_map_destroy(vm->perf_map);
 	free(vm->cpus);
+	free(vm->dirty);
 	free(vm);
 }
 
@@ -846,5 +849,8 @@ const struct engine_ops engine_soft = {
     .inject_intr = soft_inject_intr,
     .inject_nmi = soft_inject_nmi,
     .inject_exception = soft_inject_exception,
+    .dirty_start = soft_dirty_start,
+    .dirty_fetch = soft_dirty_fetch,
+    .dirty_stop = soft_dirty_stop,
     .stats = soft_stats,
 };
