@@ -339,13 +339,24 @@ make_cpu_set(struct board *b, struct err *err)
 	return b->cpus != NULL ? 0 : -err->code;
 }
 
+/* The TSC's rate takes a while to find, and nothing needs it before the processors are made. */
+static void *
+find_tsc_rate(void *clock)
+{
+	(void)vm_clock_tsc_khz(clock);
+	return NULL;
+}
+
 static int
 build(struct board *b, struct err *err)
 {
 	struct x86_state bsp;
+	pthread_t finder;
+	bool finding;
 	int ret;
 
 	ret = make_vm(b, err);
+	finding = ret == 0 && pthread_create(&finder, NULL, find_tsc_rate, b->clock) == 0;
 	if (ret == 0)
 		ret = probe_cpuid(b, err);
 	if (ret == 0)
@@ -374,6 +385,8 @@ build(struct board *b, struct err *err)
 		ret = vm_clock_attach(b->clock, b->loop, err);
 	if (ret == 0)
 		vm_timer_init(&b->halt_timer, b->clock, look_for_halt, b);
+	if (finding)
+		pthread_join(finder, NULL);
 	return ret;
 }
 

@@ -206,7 +206,7 @@ kvm_assist_doubts_shutdown(struct kvm_cpu *c)
 
 	pthread_mutex_lock(&vm->lock);
 	if (vm->broken < 0)
-		vm->broken = MAX(kvm_examine(&err), 0);
+		vm->broken = MAX(kvm_examine(KVM_PARTS_ALL, &err), 0);
 	doubt = vm->broken != 0;
 	pthread_mutex_unlock(&vm->lock);
 	return doubt;

@@ -5,7 +5,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -182,4 +184,34 @@ kvm_dev_create_vm(const struct kvm_dev *d, struct err *err)
 		break;
 	}
 	return fd >= 0 ? fd : err_set(err, -fd, "kvm: no VM: %s", strerror(-fd));
+}
+
+/* ---- what it offers ---- */
+
+enum { CPUID_ENTRIES = 256 };
+
+static pthread_once_t supported_once = PTHREAD_ONCE_INIT;
+static struct kvm_cpuid2 *supported;
+
+static void
+read_supported(void)
+{
+	int fd = open(KVM_PATH, O_RDWR | O_CLOEXEC);
+
+	supported = calloc(1, sizeof(*supported) + CPUID_ENTRIES * sizeof(supported->entries[0]));
+	if (supported != NULL)
+		supported->nent = CPUID_ENTRIES;
+	if (supported != NULL && (fd < 0 || kvm_ioctl(fd, KVM_GET_SUPPORTED_CPUID, supported) != 0)) {
+		free(supported);
+		supported = NULL;
+	}
+	if (fd >= 0)
+		close(fd);
+}
+
+const struct kvm_cpuid2 *
+kvm_supported_cpuid(void)
+{
+	pthread_once(&supported_once, read_supported);
+	return supported;
 }

@@ -23,6 +23,10 @@ struct kvm_dev {
 LH_MUST_CHECK int kvm_dev_open(struct kvm_dev *d, struct err *err);
 void kvm_dev_close(struct kvm_dev *d);
 
+/* KVM_GET_SUPPORTED_CPUID, which takes half a millisecond on some hosts: asked once a process. NULL: it
+ * failed. */
+const struct kvm_cpuid2 *kvm_supported_cpuid(void);
+
 /* ioctl() that goes on after a signal. */
 int kvm_ioctl(int fd, unsigned long request, void *arg);
 /* The same for an argument that is a plain number. */

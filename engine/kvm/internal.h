@@ -194,8 +194,10 @@ bool kvm_msr_unknown(struct kvm_cpu *c, uint32_t msr, bool write, uint64_t *val)
 
 /* cpuid.c */
 /* KVM offers less than any processor has: it must be examined before it is believed. */
-bool kvm_cpuid_suspicious(const struct kvm_dev *dev);
+bool kvm_cpuid_suspicious(void);
 void kvm_cpuid_filter(struct x86_cpuid *t);
+/* examine.c: what a vCPU that is offered this table tells its guest; `told` has room for nent entries. */
+bool kvm_ask_cpuid(const struct x86_cpuid *offer, struct kvm_cpuid2 *told);
 LH_MUST_CHECK int kvm_cpuid_set(int vcpu_fd, const struct x86_cpuid *t, struct err *err);
 
 /* assist.c */

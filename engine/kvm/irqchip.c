@@ -67,8 +67,9 @@ kvm_irqchip_init(struct kvm_vm *vm, struct err *err)
 	if (vm->apic == ENGINE_APIC_USER)
 		return 0;
 	if (!(vm->apic == ENGINE_APIC_SPLIT ? vm->dev.split : vm->dev.irqchip))
-		return err_set(err, ENOTSUP,
-			       "kvm: this kernel's KVM lacks interrupt controllers of this kind");
+		return err_set(
+		    err, ENOTSUP,
+		    "kvm: this kernel's KVM lacks interrupt controllers of this kind (use x86.apic=user)");
 	r = kvm_enable_cap(vm->fd, KVM_CAP_X2APIC_API,
 			   KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK);
 	if (r == 0)

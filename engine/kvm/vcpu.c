@@ -205,7 +205,7 @@ kvm_usable(struct err *err)
 static int
 kvm_probe(struct err *err)
 {
-	int broken = kvm_examine(err), r = 0;
+	int broken = kvm_examine(KVM_PARTS_ALL, err), r = 0;
 
 	if (broken <= 0)
 		return broken;

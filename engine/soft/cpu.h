@@ -730,6 +730,10 @@ struct soft_vm {
 	uint64_t *dirty;      /* a bit a page of the map (gm_range.first_page), once it has run. Atomic. */
 };
 
+/* All zero, aligned to a page; NULL: no memory. */
+struct soft_cpu *soft_cpu_alloc(void);
+void soft_cpu_free(struct soft_cpu *cpu);
+
 /* dirty.c */
 int soft_dirty_start(struct engine_vm *vm, struct err *err);
 int soft_dirty_fetch(struct engine_vm *vm, uint64_t gpa, uint8_t *bitmap, size_t bytes, struct err *err);

@@ -279,7 +279,7 @@ test_state_comes_back(void **state)
 		fail_msg("%s", err.msg);
 	get(r);
 	want.msr.misc_enable = r->s.msr.misc_enable; /* KVM keeps bits of its own there */
-	if (kvm_examine(&err) >> KVM_PART_TSC & 1)
+	if (kvm_examine(KVM_PARTS_ALL, &err) >> KVM_PART_TSC & 1)
 		want.msr.tsc_adjust = r->s.msr.tsc_adjust;
 	for (size_t n = 0; n < sizeof(want); n++) {
 		if (a[n] != b[n])
@@ -649,7 +649,7 @@ test_examination(void **state)
 	int broken;
 
 	(void)rig_of(state);
-	broken = kvm_examine(&err);
+	broken = kvm_examine(KVM_PARTS_ALL, &err);
 	assert_true(broken >= 0);
 	assert_false(broken & 1 << KVM_PART_REAL);
 	assert_int_equal(engine_kvm.probe(&err) == 0, broken == 0);
