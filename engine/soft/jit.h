@@ -76,7 +76,7 @@ struct jit_unit {
 	uint64_t entered; /* where that is counted */
 	uint16_t insns, accesses;
 	struct jit_unit *hash_next, *page_next;
-	struct jit_unit *whole; /* this stands for what that unit has of another page */
+	struct jit_unit *whole;	 /* this stands for what that unit has of another page */
 	struct jit_exit *in;	 /* exits that are chained to this unit */
 	uint32_t *land;		 /* return landings: offset of the byte that closes them */
 	struct jit_fault *fault; /* in order of host */

@@ -31,7 +31,7 @@ SAVED = {
     "soft_stub_pool_create": MAKES, "soft_stub_pool_destroy": MAKES, "soft_stub_signals": MAKES, "install_signals": MAKES,
     "soft_verify_create": MAKES, "soft_verify_destroy": MAKES, "soft_trace_close": MAKES,
     "soft_perf_map_create": MAKES, "soft_perf_map_destroy": MAKES, "soft_perf_map_routine": MAKES, "read_symbols": MAKES,
-    "soft_pmu_init": MAKES, "soft_pmu_fini": MAKES, "soft_cpuid_filter": MAKES, "init_decoders": MAKES, "init_isas": MAKES,
+    "soft_cpu_alloc": MAKES, "soft_cpu_free": MAKES, "soft_pmu_init": MAKES, "soft_pmu_fini": MAKES, "soft_cpuid_filter": MAKES, "init_decoders": MAKES, "init_isas": MAKES,
     "soft_get_state": BETWEEN, "soft_set_state": BETWEEN, "soft_profile_stats": BETWEEN, "soft_stats": BETWEEN, "top": BETWEEN,
     "soft_dirty_start": BETWEEN,
     "on_signal": SIGNAL, "soft_jit_signal": SIGNAL, "tick": "a timer's thread", "report": "the VM ends here",
