@@ -2,6 +2,7 @@
 /* Disk images: opening and locking, both ways of asking the host, its errors, odd buffers with O_DIRECT. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/loop.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -10,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 #include <cmocka.h>
@@ -298,6 +300,77 @@ test_geometry(void **state)
 	assert_int_equal(err.code, EINVAL);
 }
 
+/* A block device over r->path, "/dev/loopN" in name; the device of the control node that made it, or -1. */
+static int
+loop_device(struct rig *r, char *name, size_t room)
+{
+	int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC), file, fd, n;
+	struct loop_config c = {.block_size = 512};
+
+	n = control >= 0 ? ioctl(control, LOOP_CTL_GET_FREE) : -1;
+	if (control >= 0)
+		close(control);
+	if (n < 0)
+		return -1;
+	snprintf(name, room, "/dev/loop%d", n);
+	fd = open(name, O_RDWR | O_CLOEXEC);
+	file = open(r->path, O_RDWR | O_CLOEXEC);
+	assert_true(file >= 0);
+	c.fd = (unsigned)file;
+	if (fd >= 0 && ioctl(fd, LOOP_CONFIGURE, &c) != 0) {
+		close(fd);
+		fd = -1;
+	}
+	close(file);
+	return fd;
+}
+
+/* The host's block devices are images as files are: size, sectors, all requests, what was written is on the
+ * medium. */
+static void
+test_block_device(void **state)
+{
+	struct rig *r = *state;
+	char file[sizeof(r->path)], name[32];
+	uint8_t buf[8192], medium[8192];
+	int fd = loop_device(r, name, sizeof(name)), back;
+
+	if (fd < 0) {
+		print_message("no loop device can be had here (%s)\n", strerror(errno));
+		skip();
+	}
+	strcpy(file, r->path);
+	strcpy(r->path, name);
+	for (unsigned nocache = 0; nocache < 2; nocache++) {
+		open_it(r, (struct block_cfg){.nocache = nocache});
+		assert_int_equal(block_size(r->b), BYTES);
+		assert_int_equal(block_logical(r->b), 512);
+		memset(buf, 0x5a + (int)nocache, sizeof(buf));
+		assert_int_equal(rw(r, BLOCK_WRITE, 4096, buf, sizeof(buf)), 0);
+		assert_int_equal(plain(r, BLOCK_FLUSH, 0, 0, false), 0);
+		back = open(file, O_RDONLY | O_CLOEXEC);
+		assert_int_equal(pread(back, medium, sizeof(medium), 4096), sizeof(medium));
+		close(back);
+		assert_true(all_are(medium, sizeof(medium), 0x5a + nocache));
+		for (unsigned unmap = 0; unmap < 2; unmap++) {
+			assert_int_equal(rw(r, BLOCK_WRITE, 65536, buf, sizeof(buf)), 0);
+			assert_int_equal(plain(r, BLOCK_ZERO, 65536, 4096, unmap), 0);
+			assert_int_equal(rw(r, BLOCK_READ, 65536, buf, sizeof(buf)), 0);
+			assert_true(all_are(buf, 4096, 0));
+			assert_true(all_are(buf + 4096, 4096, 0x5a + nocache));
+			memset(buf, 0x5a + (int)nocache, sizeof(buf));
+		}
+		assert_int_equal(plain(r, BLOCK_DISCARD, 131072, 65536, false), 0);
+		close_it(r);
+	}
+	open_it(r, (struct block_cfg){.ro = true});
+	assert_true(block_ro(r->b));
+	close_it(r);
+	ioctl(fd, LOOP_CLR_FD);
+	close(fd);
+	strcpy(r->path, file);
+}
+
 int
 main(void)
 {
@@ -309,6 +382,7 @@ main(void)
 	    cmocka_unit_test_setup_teardown(test_cut_image, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_limit, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_geometry, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_block_device, setup, teardown),
 	};
 
 	return cmocka_run_group_tests_name("block", tests, NULL, NULL);
