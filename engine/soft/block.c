@@ -187,7 +187,7 @@ page_written(struct soft_code *c, struct soft_cpu *cpu, uint64_t n, uint64_t gpa
 		p->hits = p->cold = 0;
 	}
 	if (p->blocks == NULL && p->units == NULL && p->hits < HITS_KEPT) {
-		p->near_writes = 0;
+		p->near_writes = p->made = 0;
 		atomic_store(&c->marked[n], 0);
 	}
 }
@@ -258,10 +258,14 @@ soft_code_open(struct soft_cpu *cpu, uint64_t gpa, uint32_t *seq)
 	struct soft_code *c = cpu->vm->code;
 	uint64_t n = page_number(c, gpa);
 	bool fresh;
+	soft_vec_sync(cpu); /* calloc(), and whoever opens a page is about to decode */
 	soft_code_lock(c, cpu);
-	if (c->pages[n] == NULL)
+	if (c->pages[n] == NULL) {
 		c->pages[n] = calloc(1, sizeof(struct code_page));
-	LH_ASSERT(c->pages[n] != NULL);
+		LH_ASSERT(c->pages[n] != NULL);
+		if (c->numbered + 1 < JIT_PAGES)
+			c->pages[n]->number = ++c->numbered;
+	}
 	fresh = !atomic_load(&c->marked[n]);
 	atomic_store(&c->marked[n], 1);
 	*seq = c->pages[n]->seq;

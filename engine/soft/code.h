@@ -10,12 +10,18 @@
 struct jit;
 struct jit_unit;
 
+/* A page of which so many units were made is entered everywhere, or written all the time: new ones are short
+ * there. */
+#define UNITS_CROWD 256
+
 struct code_page {
 	struct soft_block *blocks;
 	struct jit_unit *units;
 	uint32_t seq;	      /* counts writes: a decoder compares it */
+	uint32_t number;      /* below JIT_PAGES; 0: there were too many */
 	uint16_t near_writes; /* that hit no block */
 	uint16_t hits;	      /* writes that did, up to HITS_KEPT */
+	uint16_t made;	      /* units, since the page was marked; up to UNITS_CROWD */
 	uint16_t cold;	      /* instructions that are not worth a translation: they may soon be others */
 	uint16_t cold_lo,
 	    cold_hi; /* page offsets that such instructions were at since: a write there hits too */
@@ -30,6 +36,7 @@ struct soft_code {
 	_Atomic uint8_t *marked;  /* one byte a RAM page: has blocks */
 	struct code_page **pages; /* made when first marked */
 	uint64_t npages;
+	uint32_t numbered; /* pages that have a number */
 	_Atomic(struct soft_block *) *hash;
 	/* The arena, and which generation is being filled (evict.c). */
 	uint8_t *arena;

@@ -201,6 +201,9 @@ struct jit_jc {
 #define JIT_JC_SHIFT	5		      /* log2 of its size */
 #define JIT_JC_NONE	0x5555555555555555ull /* no canonical address */
 #define JIT_STACK_BYTES (64 * KIB)
+#define JIT_PAGES	8192u /* pages of code that have a number; 0 is none's */
+#define JIT_PAGES_USED	256u  /* remembered, as JIT_JC_USED */
+#define JIT_PAGE_NONE	UINT64_MAX
 
 struct soft_cpu {
 	uint64_t gpr[REG_SLOTS];
@@ -326,6 +329,10 @@ struct soft_cpu {
 	unsigned jit_nused[MMU_COUNT]; /* above JIT_JC_USED: any entry may be in use */
 	unsigned jit_mmu;	       /* whose stack jit_sp is in */
 	struct jit_jc jit_jc[MMU_COUNT][JIT_JC_SIZE];
+	/* By number: the linear address at which that page of code was fetched since. */
+	uint64_t jit_page_at[MMU_COUNT][JIT_PAGES];
+	uint16_t jit_page_used[MMU_COUNT][JIT_PAGES_USED];
+	unsigned jit_page_nused[MMU_COUNT]; /* above JIT_PAGES_USED: any may be known */
 };
 
 /* soft_cpu.attn: why the run loop has to look. STEP: one instruction at a time; LEAVE: this vCPU's own wish.

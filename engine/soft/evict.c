@@ -126,6 +126,7 @@ cut_page(struct soft_code *c, unsigned generation, uint64_t n)
 	soft_jit_cut_page(c, generation, p);
 	if (p->blocks == NULL && p->units == NULL) {
 		p->seq++;
+		p->made = 0;
 		atomic_store(&c->marked[n], 0);
 	}
 }
@@ -189,6 +190,7 @@ soft_code_flush(struct soft_cpu *self)
 	struct soft_vm *vm = self->vm;
 	struct soft_code *c = vm->code;
 	unsigned n = atomic_load(&vm->ncpus), none = 0;
+	soft_vec_sync(self); /* free() */
 	if (!atomic_compare_exchange_strong(&c->flusher, &none, self->id + 1))
 		return; /* another one does it; our run loop will see ATTN_FLUSH */
 	for (unsigned k = 0; k < n; k++) {

@@ -11,6 +11,7 @@
  */
 #include "base/vmclock.h"
 #include "engine/soft/cpu.h"
+#include "engine/soft/jit.h"
 
 enum { COUNTERS = 4, WIDTH = 48, TICK_NS = 1000000 };
 
@@ -116,6 +117,7 @@ soft_pmu_changed(struct soft_cpu *cpu)
 	}
 	if (ticks != atomic_load(&cpu->pmu_ticks)) {
 		atomic_store(&cpu->pmu_ticks, ticks);
+		soft_vec_sync(cpu);
 		if (ticks)
 			vm_timer_set(&cpu->pmu_timer, vm_clock_now_ns(cpu->vm->clock) + TICK_NS);
 	}

@@ -86,6 +86,7 @@ soft_trace_step(struct soft_cpu *cpu)
 
 	if (cpu->iolog_n != 0)
 		return; /* a device answered: the same instruction again */
+	soft_vec_sync(cpu);
 	finish(cpu);
 	switch (tracer_next(cpu->trace)) {
 	case TRACER_SKIP:
@@ -121,6 +122,7 @@ soft_trace_write(struct soft_cpu *cpu, uint64_t gpa, uint64_t len)
 
 	if (!tracer_pending(cpu->trace))
 		return;
+	soft_vec_sync(cpu);
 	p = tracer_memory(cpu->trace, gpa, len);
 	if (p != NULL && !gm_read(cpu->vm->mem, gpa, p, len))
 		tracer_memory_undo(cpu->trace, len);

@@ -18,7 +18,7 @@ import vmm  # noqa: E402
 import tap  # noqa: E402
 
 NOT_HERE = {3, 4}  # stress-ng(1), exit status: no resource, not implemented
-TROUBLE = re.compile(r"BUG|Oops|WARNING|general protection|Call Trace|rcu.*stall|lockup|hung|unchecked MSR|Bad page|segfault in kernel")
+TROUBLE = re.compile(r"BUG|Oops|WARNING|general protection|rcu.*stall|lockup|blocked for more than|unchecked MSR|Bad page")
 
 
 def boot(which, seconds, names):

@@ -214,6 +214,28 @@ backdoors(void)
 	guest_check(inl(VMWARE_PORT) == 0xffffffff, "without the magic it is a port as others");
 }
 
+/* A counter that interrupts is told to the VMM's timer, whose code uses what the guest has in these. */
+static void
+vectors(void)
+{
+	const uint64_t want[2] = {0x0123456789abcdef, 0xfedcba9876543210};
+	unsigned wrong = 0;
+
+	for (unsigned n = 0; n < 20; n++) {
+		uint64_t ctl = OS | INSTRUCTIONS | (n & 1 ? 0 : ENABLE | 1 << 20 /* INT */), got[2];
+
+		wrmsr(CTR, 0);
+		__asm__ volatile("movups %1, %%xmm0\n\tmovups %1, %%xmm1\n\twrmsr\n\tpxor %%xmm1, "
+				 "%%xmm0\n\tmovups %%xmm0, %0"
+				 : "=m"(got)
+				 : "m"(want), "a"((uint32_t)ctl), "d"((uint32_t)(ctl >> 32)), "c"(CTL)
+				 : "memory");
+		wrong += got[0] != 0 || got[1] != 0;
+	}
+	wrmsr(CTL, 0);
+	guest_check(wrong == 0, "WRMSR changed vector registers %u times", wrong);
+}
+
 int
 main(void)
 {
@@ -225,6 +247,7 @@ main(void)
 		rings();
 		registers();
 		overflow();
+		vectors();
 	} else {
 		guest_skip("AMD performance counters");
 	}

@@ -10,7 +10,9 @@ QEMU's TCG is no perfect processor. expected.txt says which guests cannot pass o
 import importlib.machinery
 import os
 import re
+import subprocess
 import sys
+import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
@@ -44,14 +46,40 @@ def guests(build, files):
             skipped.append((f"guest {name}", known[name]))
             continue
         files["guest_" + name] = f"{build}/tests/guest/guest_{name}"
-        options = " ".join(f"-o {k}" for k in ([] if keys == "-" else keys.split(",")))
+        options = " ".join(f"-o {k.removeprefix('kvm:')}" for k in ([] if keys == "-" else keys.split(","))
+                           if not k.startswith("soft:"))
         word, _, rest = expected.strip().partition(" ")
         status, last = (3, rest) if word == "TRIPLE" else (1, expected.strip())
         for apic in (e.partition("-")[2] or "user" for e in engines):
+            if f"{name},{apic}" in known:
+                skipped.append((f"guest {name}, x86.apic={apic}", known[f"{name},{apic}"]))
+                continue
             out.append((f"guest {name}, x86.apic={apic}", f"timeout -s KILL 120 ./lhyve -o engine=kvm -o x86.apic={apic} "
                         f"-c {cpus} -m {memory} -l com1,stdio -l pc-testdev -l fwcfg,qemu {options} "
                         f"-o boot.kernel=guest_{name} guest", status, last))
     return out, skipped
+
+
+TRACED = ("./lhyve -o engine=kvm -m 32M -l com1,stdio -l pc-testdev -o boot.kernel=guest_straight "
+          "-o debug.trace=/tmp/trace guest; status=$?; cat /tmp/trace; exit $status")
+
+
+def compare_traces(t, build, text):
+    """What the steps were there, and the software engine's trace made here."""
+    record = re.compile(r"^(# lhyve trace|16 |32 |64 )")
+    with tempfile.TemporaryDirectory() as folder:
+        there, here = os.path.join(folder, "there"), os.path.join(folder, "here")
+        with open(there, "w", encoding="utf-8") as f:
+            f.writelines(x + "\n" for x in text.splitlines() if record.match(x))
+        guest = f"{build}/tests/guest/guest_straight"
+        subprocess.run([f"{build}/lhyve", "-o", "engine=soft", "-m", "32M", "-l", "com1,stdio", "-l", "pc-testdev", "-o",
+                        f"boot.kernel={guest}", "-o", f"debug.trace={here}", "traced"], stdin=subprocess.DEVNULL,
+                       capture_output=True, check=False)
+        r = subprocess.run([os.path.join(nested.ROOT, "tools/trace-diff"), "--symbols", guest, "--until", "faults", here,
+                            there], capture_output=True, text=True)
+        m = re.match(r"(\d+) instructions are equal", r.stdout)
+        t.check("single steps go as the software engine's", r.returncode == 0 and m and int(m[1]) > 2000,
+                r.stdout + r.stderr)
 
 
 def boots(files, kernel, cpus):
@@ -107,6 +135,7 @@ def main():
             files = {"lhyve": f"{build}/lhyve", "guest_straight": f"{build}/tests/guest/guest_straight"}
             work, skipped = guests(build, files)
             work += programs(build, files) + boots(files, kernel, (1, 2, 4))
+            work.append(("trace", TRACED, 1, None))
             probe = ("the probe finds it whole", "./lhyve -o engine=auto -o log.level=info -o boot.kernel=/dev/null x", 4,
                      "lhyve: info: engine: kvm")
             work = [probe] + [w for w in work if not only or any(re.search(o, w[0]) for o in only)]
@@ -116,6 +145,8 @@ def main():
         t.done()
     for (name, _, want, last), (status, text) in zip(work, results):
         check(t, name, status, text, want, last)
+        if name == "trace" and status == want:
+            compare_traces(t, build, text)
     for name, why in skipped:
         t.skip(name, why)
     t.done()
