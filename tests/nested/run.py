@@ -85,15 +85,19 @@ def compare_traces(t, build, text):
 def boots(files, kernel, cpus):
     files["vmlinuz"], files["initrd"] = kernel.path, kernel.initrd
     out = []
-    def linux(name, n, apic, guest, status, last):
+    def linux(name, n, apic, guest, status, last, before="", options=""):
         words = f"{vmm.BASE_CMDLINE} lhyve.run={guest}"
-        out.append((name, f"timeout -s KILL 300 ./lhyve -o engine=kvm -o x86.apic={apic} -c {n} -m 256M -l com1,stdio "
-                    f"-o boot.kernel=vmlinuz -o boot.initrd=initrd -o 'boot.cmdline={words}' linux", status, last))
+        out.append((name, f"{before}timeout -s KILL 300 ./lhyve -o engine=kvm -o x86.apic={apic} -c {n} -m 256M -l com1,stdio "
+                    f"{options} -o boot.kernel=vmlinuz -o boot.initrd=initrd -o 'boot.cmdline={words}' linux", status, last))
 
     for n in cpus:
         linux(f"Linux, {n} CPUs", n, "auto", "uname,-r;nproc;poweroff", 1, f"{n}")
     for apic in ("user", "kernel"):
         linux(f"Linux, 2 CPUs, x86.apic={apic}", 2, apic, "uname,-r;nproc;poweroff", 1, "2")
+    for apic in ("user", "split", "kernel"):  # doorbells, and messages to the APICs wherever they are
+        linux(f"a disk, x86.apic={apic}", 2, apic, "virtio;dd,if=/dev/zero,of=/dev/vda,bs=1M,count=32,conv=fsync;"
+              "dd,if=/dev/vda,of=/dev/null,bs=64k;poweroff", 1, "512+0 records in", "truncate -s 32M disk; ",
+              "-s 4,virtio-blk,disk")
     for apic in ("split", "kernel"):
         linux(f"S3, x86.apic={apic}", 2, apic, "settle;suspend,2;nproc;poweroff", 1, "s2idle [deep]")
         linux(f"halt, x86.apic={apic}", 2, apic, "halt", 2, None)
@@ -132,6 +136,7 @@ def main():
     t = tap.Tap()
     try:
         with vmm.Kernel("cloud-amd64") as kernel:
+            kernel.pack(kernel.modules(r"(virtio.*|failover|net_failover)\.ko"))
             files = {"lhyve": f"{build}/lhyve", "guest_straight": f"{build}/tests/guest/guest_straight"}
             work, skipped = guests(build, files)
             work += programs(build, files) + boots(files, kernel, (1, 2, 4))
