@@ -56,9 +56,10 @@ tsc_host_usable(void)
 	return cpuid_invariant_tsc() || kernel_uses_tsc();
 }
 
-/* The kernel's cycles-to-ns factor: ns = cycles * time_mult >> time_shift. */
+/* The kernel's cycles-to-ns factor: ns = cycles * time_mult >> time_shift. Of an event of a task or of a CPU.
+ */
 static uint64_t
-khz_from_perf(void)
+khz_from_perf(pid_t task, int cpu)
 {
 	struct perf_event_attr attr = {
 	    .type = PERF_TYPE_SOFTWARE,
@@ -70,7 +71,7 @@ khz_from_perf(void)
 	size_t page = (size_t)sysconf(_SC_PAGESIZE);
 	const struct perf_event_mmap_page *m;
 	uint64_t khz = 0;
-	int fd = (int)syscall(SYS_perf_event_open, &attr, 0, -1, -1, PERF_FLAG_FD_CLOEXEC);
+	int fd = (int)syscall(SYS_perf_event_open, &attr, task, cpu, -1, PERF_FLAG_FD_CLOEXEC);
 
 	if (fd < 0)
 		return 0;
@@ -85,6 +86,20 @@ khz_from_perf(void)
 	}
 	close(fd);
 	return khz;
+}
+
+/* For who has CAP_PERFMON. */
+static uint64_t
+khz_from_cpu_event(void)
+{
+	return khz_from_perf(-1, 0);
+}
+
+/* For all others. The first such event of a host makes the kernel wait for all its processors: 5 to 20 ms. */
+static uint64_t
+khz_from_task_event(void)
+{
+	return khz_from_perf(0, -1);
 }
 
 /* A VM that no vCPU runs in: KVM tells the rate that it would give it, the host's (KVM_CAP_VM_TSC_CONTROL).
@@ -156,8 +171,8 @@ static uint64_t khz_found;
 static void
 find_khz(void)
 {
-	static uint64_t (*const source[])(void) = {khz_from_perf, khz_from_kvm, khz_from_cpuid,
-						   khz_calibrate};
+	static uint64_t (*const source[])(void) = {khz_from_cpu_event, khz_from_kvm, khz_from_cpuid,
+						   khz_from_task_event, khz_calibrate};
 
 	for (size_t i = 0; i < ARRAY_LEN(source); i++) {
 		khz_found = source[i]();

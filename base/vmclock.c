@@ -30,7 +30,6 @@
 struct vm_clock {
 	enum vm_clock_kind kind;
 	bool tsc_is_host;
-	uint64_t tsc_khz;
 
 	_Atomic unsigned seq; /* odd while the next three change */
 	_Atomic bool running;
@@ -126,10 +125,11 @@ vm_clock_now_ns(struct vm_clock *c)
 	return follows_host(c, &r) ? host_ns() + r.ns_base : r.ns_base;
 }
 
+/* Of a TSC made from ns only: the host's rate is found when somebody asks for it. */
 static uint64_t
-ns_to_tsc(const struct vm_clock *c, uint64_t ns)
+ns_to_tsc(uint64_t ns)
 {
-	return (uint64_t)((unsigned __int128)ns * c->tsc_khz / 1000000);
+	return (uint64_t)((unsigned __int128)ns * SYNTH_TSC_KHZ / 1000000);
 }
 
 uint64_t
@@ -138,7 +138,7 @@ vm_clock_tsc(struct vm_clock *c)
 	struct reading r;
 
 	if (!c->tsc_is_host)
-		return ns_to_tsc(c, vm_clock_now_ns(c));
+		return ns_to_tsc(vm_clock_now_ns(c));
 	r = read_bases(c);
 	return r.running ? tsc_host_read() + r.tsc_base : r.tsc_base;
 }
@@ -162,19 +162,20 @@ vm_clock_tsc_is_host(const struct vm_clock *c)
 uint64_t
 vm_clock_tsc_khz(struct vm_clock *c)
 {
-	return c->tsc_khz;
+	return c->tsc_is_host ? tsc_host_khz() : SYNTH_TSC_KHZ;
 }
 
 uint64_t
 vm_clock_tsc_to_ns(struct vm_clock *c, uint64_t tsc)
 {
-	uint64_t now_ns = vm_clock_now_ns(c), now_tsc = vm_clock_tsc(c);
+	uint64_t now_ns = vm_clock_now_ns(c), now_tsc = vm_clock_tsc(c), khz;
 	unsigned __int128 delta;
 
 	if (tsc <= now_tsc)
 		return now_ns;
 	/* Rounded up: a timer set to the result must not find the TSC short of its mark. */
-	delta = ((unsigned __int128)(tsc - now_tsc) * 1000000 + c->tsc_khz - 1) / c->tsc_khz;
+	khz = vm_clock_tsc_khz(c);
+	delta = ((unsigned __int128)(tsc - now_tsc) * 1000000 + khz - 1) / khz;
 	return delta > UINT64_MAX - now_ns ? UINT64_MAX : now_ns + (uint64_t)delta;
 }
 
@@ -407,7 +408,6 @@ vm_clock_create(enum vm_clock_kind kind, struct err *err)
 	}
 	c->kind = kind;
 	c->tsc_is_host = kind == VM_CLOCK_HOST && tsc_host_usable();
-	c->tsc_khz = c->tsc_is_host ? tsc_host_khz() : SYNTH_TSC_KHZ;
 	c->timerfd = -1;
 	c->programmed_ns = UINT64_MAX;
 	pthread_mutex_init(&c->lock, NULL);

@@ -49,7 +49,7 @@ uint64_t vm_clock_tsc_offset(struct vm_clock *c);
 /* False: the host's TSC is not usable (not invariant) or the clock is manual; the TSC is then made from ns.
  */
 bool vm_clock_tsc_is_host(const struct vm_clock *c);
-uint64_t vm_clock_tsc_khz(struct vm_clock *c);
+uint64_t vm_clock_tsc_khz(struct vm_clock *c); /* the first call of a process may take milliseconds */
 /* The clock time in ns at which vm_clock_tsc() reaches tsc (saturating; the past gives now or less). */
 uint64_t vm_clock_tsc_to_ns(struct vm_clock *c, uint64_t tsc);
 

@@ -21,8 +21,8 @@
 #include "board/loader.h"
 #include "dev/bus.h"
 #include "dev/chipset/acpipm.h"
-#include "engine/engine.h"
 #include "mem/gpmap.h"
+#include "vmmapi/x86_64/lhyve.h"
 #include "x86/state.h"
 
 enum { PIO_LIMIT = 0x10000, CPUID_ADDRESS_SIZES = 0x80000008u, PHYS_BITS_DEFAULT = 36, PHYS_BITS_MAX = 52 };
@@ -35,26 +35,28 @@ add_features(struct board *b, struct err *err)
 {
 	const struct {
 		bool wanted;
-		enum engine_feature bit;
+		uint32_t bit; /* of leaf 7's ECX */
 		const char *key;
 	} row[] = {
-	    {b->cfg.la57, ENGINE_LA57, "x86.la57"},
-	    {b->cfg.pku, ENGINE_PKU, "x86.pku"},
-	    {b->cfg.pks, ENGINE_PKS, "x86.pks"},
+	    {b->cfg.la57, VM_FEATURE_LA57, "x86.la57"},
+	    {b->cfg.pku, VM_FEATURE_PKU, "x86.pku"},
+	    {b->cfg.pks, VM_FEATURE_PKS, "x86.pks"},
 	};
-	const struct engine_ops *e = b->cfg.engine;
 	uint32_t wanted = 0, out[4];
+	int ret = 0;
 
 	for (size_t i = 0; i < ARRAY_LEN(row); i++)
-		wanted |= row[i].wanted ? (uint32_t)row[i].bit : 0;
-	if (wanted != 0 && e->cpuid_add != NULL)
-		e->cpuid_add(&b->cpuid, wanted);
-	x86_cpuid_query(&b->cpuid, 7, 0, out);
+		wanted |= row[i].wanted ? row[i].bit : 0;
+	if (wanted != 0)
+		ret = vmctx_add_features(b->vm, wanted, err);
+	if (ret != 0)
+		return ret;
+	x86_cpuid_query(b->cpuid, 7, 0, out);
 	for (size_t i = 0; i < ARRAY_LEN(row); i++) {
-		if (row[i].wanted && (out[2] & (uint32_t)row[i].bit) == 0)
+		if (row[i].wanted && (out[2] & row[i].bit) == 0)
 			return err_set(err, ENOTSUP,
 				       "%s: not with this host's processor and engine %s (use engine=soft)",
-				       row[i].key, e->name);
+				       row[i].key, vm_get_engine(b->vm));
 	}
 	return 0;
 }
@@ -65,16 +67,17 @@ probe_cpuid(struct board *b, struct err *err)
 	uint32_t out[4];
 	int ret;
 
-	x86_cpuid_host(&b->cpuid);
-	b->cfg.engine->cpuid_filter(&b->cpuid);
+	b->cpuid = vmctx_cpuid(b->vm, err);
+	if (b->cpuid == NULL)
+		return -err->code;
 	ret = add_features(b, err);
 	if (ret != 0)
 		return ret;
-	x86_cpuid_query(&b->cpuid, CPUID_ADDRESS_SIZES, 0, out);
+	x86_cpuid_query(b->cpuid, CPUID_ADDRESS_SIZES, 0, out);
 	b->phys_bits = out[0] & 0xff;
 	if (b->phys_bits < PHYS_BITS_DEFAULT || b->phys_bits > PHYS_BITS_MAX)
 		b->phys_bits = PHYS_BITS_DEFAULT;
-	x86_cpuid_query(&b->cpuid, 1, 0, out);
+	x86_cpuid_query(b->cpuid, 1, 0, out);
 	b->machine.cpu_signature = out[0];
 	b->machine.cpu_features = out[3];
 	return 0;
@@ -102,33 +105,36 @@ make_apic_ids(struct board *b, struct err *err)
 
 /* ---- memory ---- */
 
+/* What the library said, as an error of the board's. */
+static int
+vm_failed(struct board *b, struct err *err)
+{
+	struct vm_error why;
+
+	vm_get_error(b->vm, &why);
+	return err_set(err, why.code, "%s", why.text);
+}
+
 static int
 make_memory(struct board *b, struct err *err)
 {
+	const int ram = VM_PROT_READ | VM_PROT_WRITE | VM_PROT_EXEC, rom = VM_PROT_READ | VM_PROT_EXEC;
 	const struct {
 		uint64_t gpa, end, off;
-		enum gm_kind kind;
+		int prot;
 	} part[] = {
-	    {0, MACHINE_VGA_BASE, 0, GM_RAM},
-	    {MACHINE_ROM_BASE, MACHINE_HIGH_BASE, MACHINE_ROM_BASE, GM_ROM},
-	    {MACHINE_HIGH_BASE, b->machine.low_ram, MACHINE_HIGH_BASE, GM_RAM},
-	    {MACHINE_HIGH_RAM_BASE, MACHINE_HIGH_RAM_BASE + b->machine.high_ram, b->machine.low_ram, GM_RAM},
+	    {0, MACHINE_VGA_BASE, 0, ram},
+	    {MACHINE_ROM_BASE, MACHINE_HIGH_BASE, MACHINE_ROM_BASE, rom},
+	    {MACHINE_HIGH_BASE, b->machine.low_ram, MACHINE_HIGH_BASE, ram},
+	    {MACHINE_HIGH_RAM_BASE, MACHINE_HIGH_RAM_BASE + b->machine.high_ram, b->machine.low_ram, ram},
 	};
 
-	b->ram = memobj_create(b->cfg.name, b->cfg.memory_bytes, err);
-	if (b->ram == NULL)
-		return -err->code;
-	b->mem = gpmap_create(err);
-	if (b->mem == NULL)
-		return -err->code;
+	if (vm_setup_memory(b->vm, b->cfg.memory_bytes, VM_MMAP_NONE) != 0)
+		return vm_failed(b, err);
 	for (size_t i = 0; i < ARRAY_LEN(part); i++) {
-		int ret = 0;
-
-		if (part[i].end > part[i].gpa)
-			ret = gpmap_map(b->mem, part[i].gpa, part[i].end - part[i].gpa, b->ram, part[i].off,
-					part[i].kind, err);
-		if (ret != 0)
-			return ret;
+		if (part[i].end > part[i].gpa && vm_mmap_memseg(b->vm, part[i].gpa, VM_SYSMEM, part[i].off,
+								part[i].end - part[i].gpa, part[i].prot) != 0)
+			return vm_failed(b, err);
 	}
 	return 0;
 }
@@ -215,35 +221,34 @@ add_clock_leaves(struct board *b, struct x86_cpuid *t)
 	mhz->ecx = 100;
 }
 
+static void
+finish_cpuid(void *ctx, unsigned cpu, struct x86_cpuid *t)
+{
+	struct board *b = ctx;
+
+	x86_cpuid_finish(t, &b->machine.topo, cpu, b->cfg.x2apic);
+	add_clock_leaves(b, t);
+}
+
 static int
 make_cpus(struct board *b, const struct x86_state *bsp, struct err *err)
 {
-	unsigned cpus = b->machine.topo.cpus;
 	struct x86_state ap;
 	int ret = 0;
 
-	b->cpu_cpuid = calloc(cpus, sizeof(*b->cpu_cpuid));
-	if (b->cpu_cpuid == NULL)
-		return err_set(err, ENOMEM, "board: no memory");
 	x86_state_reset(&ap);
 	board_firmware_state(b, &ap);
 	ap.activity = ACT_WAIT_SIPI;
-	for (unsigned i = 0; i < cpus && ret == 0; i++) {
-		b->cpu_cpuid[i] = b->cpuid;
-		x86_cpuid_finish(&b->cpu_cpuid[i], &b->machine.topo, i, b->cfg.x2apic);
-		add_clock_leaves(b, &b->cpu_cpuid[i]);
-		ret = cpus_add(b->cpus, b->vm, i, &b->cpu_cpuid[i], i == 0 ? bsp : &ap, err);
-	}
+	for (unsigned i = 0; i < b->machine.topo.cpus && ret == 0; i++)
+		ret = cpus_add(b->cpus, i, i == 0 ? bsp : &ap, err);
 	return ret;
 }
 
 static int
-make_engine(struct board *b, struct err *err)
+make_vm(struct board *b, struct err *err)
 {
-	const struct engine_vm_cfg cfg = {
-	    .mem = b->mem,
-	    .clock = b->clock,
-	    .maxcpus = b->machine.topo.maxcpus,
+	const struct x86_topology *t = &b->machine.topo;
+	const struct vm_tuning tuning = {
 	    .strict_msr = b->cfg.strict_msr,
 	    .pmu = b->cfg.pmu,
 	    .vmware_backdoors = b->cfg.vmware_backdoors,
@@ -254,13 +259,34 @@ make_engine(struct board *b, struct err *err)
 	    .soft_symbols = b->cfg.soft_symbols,
 	    .soft_interpret = b->cfg.soft_interpret,
 	    .soft_code_cache = b->cfg.soft_code_cache,
+	    .clock_stands = true,
 	};
+	struct vm_error why;
 
-	b->vm = b->cfg.engine->vm_create(&cfg, err);
-	return b->vm != NULL ? 0 : -err->code;
+	b->vm = vm_create(b->cfg.name, b->cfg.engine, 0, &why);
+	if (b->vm == NULL)
+		return err_set(err, why.code, "%s", why.text);
+	b->clock = vmctx_clock(b->vm);
+	b->mem = vmctx_gpmap(b->vm);
+	vmctx_set_tuning(b->vm, &tuning);
+	if (vm_set_topology(b->vm, (uint16_t)t->sockets, (uint16_t)t->cores, (uint16_t)t->threads,
+			    (uint16_t)t->maxcpus) != 0)
+		return vm_failed(b, err);
+	return vmctx_set_cpuid(b->vm, finish_cpuid, b, err);
 }
 
 /* ---- life ---- */
+
+#define HALT_LOOK_NS NSEC_PER_SEC
+
+static void
+look_for_halt(void *arg)
+{
+	struct board *b = arg;
+
+	cpus_look_for_halt(b->cpus);
+	vm_timer_set(&b->halt_timer, vm_clock_now_ns(b->clock) + HALT_LOOK_NS);
+}
 
 static void
 on_guest_end(void *ctx, enum board_end end)
@@ -271,18 +297,8 @@ on_guest_end(void *ctx, enum board_end end)
 static int
 make_base(struct board *b, struct err *err)
 {
-	struct cpus_cfg c = {
-	    .engine = b->cfg.engine,
-	    .count = b->machine.topo.cpus,
-	    .ended = on_guest_end,
-	    .ctx = b,
-	};
-
 	b->loop = evloop_create(err);
 	if (b->loop == NULL)
-		return -err->code;
-	b->clock = vm_clock_create(VM_CLOCK_HOST, err);
-	if (b->clock == NULL)
 		return -err->code;
 	b->pio = io_bus_create("port", PIO_LIMIT, err);
 	if (b->pio == NULL)
@@ -290,21 +306,59 @@ make_base(struct board *b, struct err *err)
 	b->mmio = io_bus_create("memory", BIT(b->phys_bits), err);
 	if (b->mmio == NULL)
 		return -err->code;
-	c.pio = b->pio;
-	c.mmio = b->mmio;
-	b->cpus = cpus_create(&c, err);
-	if (b->cpus == NULL || board_sleep_init(b, err) != 0)
+	if (board_sleep_init(b, err) != 0)
 		return -err->code;
 	return board_call_init(b, err);
+}
+
+static int
+settle_apic(struct board *b, struct err *err)
+{
+	/* Messages that the remapping unit changes cannot be routes of KVM's. */
+	if (b->cfg.vtd && (b->cfg.apic == VM_APIC_SPLIT || b->cfg.apic == VM_APIC_KERNEL))
+		return err_set(err, ENOTSUP, "x86.apic: only user goes with x86.vtd");
+	b->apic = b->cfg.vtd ? VM_APIC_USER : b->cfg.apic;
+	board_remote_init(b);
+	return vmctx_settle_apic(b->vm, &b->apic, err);
+}
+
+static int
+make_cpu_set(struct board *b, struct err *err)
+{
+	const struct cpus_cfg c = {
+	    .vm = b->vm,
+	    .remote_apics = b->apic != VM_APIC_USER,
+	    .count = b->machine.topo.cpus,
+	    .pio = b->pio,
+	    .mmio = b->mmio,
+	    .ended = on_guest_end,
+	    .ctx = b,
+	};
+
+	b->cpus = cpus_create(&c, err);
+	return b->cpus != NULL ? 0 : -err->code;
+}
+
+/* The TSC's rate takes a while to find, and nothing needs it before the processors are made. */
+static void *
+find_tsc_rate(void *clock)
+{
+	(void)vm_clock_tsc_khz(clock);
+	return NULL;
 }
 
 static int
 build(struct board *b, struct err *err)
 {
 	struct x86_state bsp;
+	pthread_t finder;
+	bool finding;
 	int ret;
 
-	ret = probe_cpuid(b, err);
+	ret = make_vm(b, err);
+	finding = ret == 0 && pthread_create(&finder, NULL, find_tsc_rate, b->clock) == 0;
+	if (ret == 0)
+		ret = probe_cpuid(b, err);
 	if (ret == 0)
 		ret = machine_layout(&b->machine, b->cfg.memory_bytes, b->phys_bits, err);
 	if (ret == 0)
@@ -314,6 +368,10 @@ build(struct board *b, struct err *err)
 	if (ret == 0)
 		ret = make_memory(b, err);
 	if (ret == 0)
+		ret = settle_apic(b, err);
+	if (ret == 0)
+		ret = make_cpu_set(b, err);
+	if (ret == 0)
 		ret = board_make_devices(b, err);
 	if (ret == 0)
 		board_firmware_devices(b);
@@ -322,11 +380,13 @@ build(struct board *b, struct err *err)
 	if (ret == 0)
 		ret = load_memory(b, &bsp, err);
 	if (ret == 0)
-		ret = make_engine(b, err);
-	if (ret == 0)
 		ret = make_cpus(b, &bsp, err);
 	if (ret == 0)
 		ret = vm_clock_attach(b->clock, b->loop, err);
+	if (ret == 0)
+		vm_timer_init(&b->halt_timer, b->clock, look_for_halt, b);
+	if (finding)
+		pthread_join(finder, NULL);
 	return ret;
 }
 
@@ -376,7 +436,10 @@ board_run(struct board *b)
 	}
 	if (ret == 0) {
 		b->started = true;
+		if (b->apic != VM_APIC_USER)
+			look_for_halt(b);
 		evloop_run(b->loop);
+		vm_timer_cancel_sync(&b->halt_timer);
 	}
 	board_call_close(b);
 	cpus_stop(b->cpus);
@@ -424,6 +487,12 @@ board_exit_status(struct board *b)
 	return status;
 }
 
+const char *
+board_engine(const struct board *b)
+{
+	return vm_get_engine(b->vm);
+}
+
 void
 board_power_button(struct board *b)
 {
@@ -442,19 +511,14 @@ board_destroy(struct board *b)
 	if (b == NULL)
 		return;
 	cpus_destroy(b->cpus);
-	if (b->vm != NULL)
-		b->cfg.engine->vm_destroy(b->vm);
 	board_destroy_devices(b);
 	io_bus_destroy(b->pio);
 	io_bus_destroy(b->mmio);
-	gpmap_destroy(b->mem);
-	memobj_destroy(b->ram);
-	vm_clock_destroy(b->clock);
+	vm_destroy(b->vm);
 	board_sleep_destroy(b);
 	board_call_destroy(b);
 	evloop_destroy(b->loop);
 	pthread_mutex_destroy(&b->end_lock);
 	free(b->apic_ids);
-	free(b->cpu_cpuid);
 	free(b);
 }

@@ -11,10 +11,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "base/err.h"
-#include "engine/engine.h"
+#include "vmmapi/x86_64/lhyve.h"
 #include "x86/cpuid.h"
 
-struct engine_ops;
 struct field_table;
 struct pci_model;
 struct x86_state;
@@ -47,7 +46,8 @@ struct board_pci {
 
 struct board_cfg {
 	const char *name; /* of the VM */
-	const struct engine_ops *engine;
+	enum vm_apic apic;
+	const char *engine;    /* vm_create()'s: "auto", "kvm", "soft" */
 	uint64_t memory_bytes; /* page multiple */
 	struct x86_topology topo;
 	struct {
@@ -72,11 +72,11 @@ struct board_cfg {
 	void *option_ctx;
 	bool virtio_msix;
 	const char *uuid; /* SMBIOS, or NULL: made from the name */
-	bool soft_verify; /* see struct engine_vm_cfg */
+	bool soft_verify; /* see struct vm_tuning */
 	bool soft_interpret, soft_perf_map;
 	const char *soft_symbols;
 	uint64_t soft_code_cache;
-	struct engine_trace trace;
+	struct vm_trace trace;
 	bool stats; /* print counters at the end */
 };
 
@@ -115,6 +115,7 @@ struct board_status {
 };
 void board_get_status(struct board *b, struct board_status *s);
 unsigned board_cpu_count(const struct board *b);
+const char *board_engine(const struct board *b); /* that runs it: "kvm" or "soft" */
 /* The TCP port that serial port i (from 0) listens on; 0: none. */
 unsigned board_console_port(struct board *b, unsigned i);
 

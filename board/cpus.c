@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * vCPU threads. How a wake-up is never lost: who asks sets a bit in `requests`, then
+ * vCPU threads on the library's vCPUs. How a wake-up is never lost: who asks sets a bit in `requests`, then
  * looks at `in_guest`; the vCPU sets `in_guest`, then looks at `requests` (all
- * sequentially consistent). So either the asker sees a vCPU in the guest and kicks the
- * engine, whose kick holds until the next run(); or the vCPU sees the request. A vCPU that
+ * sequentially consistent). So either the asker sees a vCPU in the guest and kicks
+ * it, which holds until the next vm_run(); or the vCPU sees the request. A vCPU that
  * sleeps checks `requests` under its lock, and who asks signals under that lock.
  */
 #include "board/cpus.h"
@@ -20,7 +20,7 @@
 #include "base/log.h"
 #include "base/util.h"
 #include "dev/bus.h"
-#include "engine/engine.h"
+#include "vmmapi/x86_64/lhyve.h"
 
 enum {
 	REQ_LOOK = 1 << 0, /* interrupts may have changed; stop or pause was asked for */
@@ -29,7 +29,7 @@ enum {
 	REQ_NMI = 1 << 3,
 	REQ_SIGNALS = REQ_INIT | REQ_SIPI | REQ_NMI,
 };
-enum { EXIT_KINDS = VM_EXIT_UNSUPPORTED + 1 };
+enum { EXITS_MI = VM_EXITCODE_ERROR + 1, EXIT_KINDS = EXITS_MI + VM_EXITCODE_PMI - VM_EXITCODE_MD + 1 };
 enum { LAPIC_TPR_OFFSET = 0x80, MSR_X2APIC_TPR = 0x808, MSR_TSC_DEADLINE = 0x6e0 };
 
 /* What the vCPU is doing, as far as this loop must know. Own thread only. */
@@ -38,7 +38,7 @@ enum activity { RUNNING, HALTED, WAIT_SIPI };
 struct cpu {
 	struct cpus *set;
 	unsigned n;
-	struct engine_vcpu *vcpu;
+	struct vcpu *vcpu;
 	pthread_t thread;
 	bool started;
 
@@ -52,9 +52,10 @@ struct cpu {
 	enum activity activity;
 	bool dead; /* under set->halt_lock: halted with interrupts off, or waiting for SIPI */
 	uint64_t tsc_adjust;
-	struct vm_exit exit;
+	struct vmexit exit;
 	uint64_t exits[EXIT_KINDS];
-	uint64_t irqs, nmis_given; /* given to the engine */
+	uint64_t exits_seen;	   /* their sum when cpus_look_for_halt() looked last */
+	uint64_t irqs, nmis_given; /* given to the vCPU */
 };
 
 struct cpus {
@@ -88,7 +89,7 @@ poke(struct cpu *p, unsigned bits)
 		return false; /* it looks before it enters the guest or sleeps */
 	if (!atomic_load(&p->in_guest))
 		return true;
-	p->set->cfg.engine->kick(p->vcpu);
+	(void)vm_kick(p->vcpu);
 	return false;
 }
 
@@ -218,27 +219,27 @@ static void
 exit_io(struct cpu *p)
 {
 	struct io_bus *pio = p->set->cfg.pio;
+	union vmexit_md *x = &p->exit.u.md;
 
-	if (p->exit.u.io.write)
-		io_bus_write(pio, p->exit.u.io.port, p->exit.u.io.size, p->exit.u.io.data);
+	if (x->inout.in)
+		x->inout.eax = (uint32_t)io_bus_read(pio, x->inout.port, x->inout.bytes);
 	else
-		p->exit.u.io.data = (uint32_t)io_bus_read(pio, p->exit.u.io.port, p->exit.u.io.size);
+		io_bus_write(pio, x->inout.port, x->inout.bytes, x->inout.eax);
 }
 
 /* The guest set the task priority by another way than CR8: the processor's CR8 is the same register. */
 static void
 sync_cr8(struct cpu *p)
 {
-	const struct engine_ops *e = p->set->cfg.engine;
 	uint64_t cr8 = lapic_get_cr8(p->set->lapic, p->n);
 	struct x86_state s;
 	struct err err = {0};
 
-	e->get_state(p->vcpu, X86_STATE_CR, &s);
+	vcpu_get_state(p->vcpu, X86_STATE_CR, &s);
 	if (s.cr8 == cr8)
 		return;
 	s.cr8 = cr8;
-	if (e->set_state(p->vcpu, X86_STATE_CR, &s, &err) != 0)
+	if (vcpu_set_state(p->vcpu, X86_STATE_CR, &s, &err) != 0)
 		log_warn("cpu%u: %s", p->n, err.msg);
 }
 
@@ -265,9 +266,9 @@ exit_rdmsr(struct cpu *p)
 {
 	uint64_t val = 0;
 
-	p->exit.u.msr.fault = !lapic_msr_owned(p->exit.u.msr.index) ||
-			      lapic_msr_read(p->set->lapic, p->n, p->exit.u.msr.index, &val) != 0;
-	p->exit.u.msr.val = val;
+	p->exit.u.md.msr.fault = !lapic_msr_owned(p->exit.u.md.msr.code) ||
+				 lapic_msr_read(p->set->lapic, p->n, p->exit.u.md.msr.code, &val) != 0;
+	p->exit.u.md.msr.val = val;
 }
 
 /* The deadline is in the guest's TSC, which the engine keeps. */
@@ -276,7 +277,7 @@ sync_tsc_adjust(struct cpu *p)
 {
 	struct x86_state s;
 
-	p->set->cfg.engine->get_state(p->vcpu, X86_STATE_MSR, &s);
+	vcpu_get_state(p->vcpu, X86_STATE_MSR, &s);
 	if (s.msr.tsc_adjust == p->tsc_adjust)
 		return;
 	p->tsc_adjust = s.msr.tsc_adjust;
@@ -286,26 +287,29 @@ sync_tsc_adjust(struct cpu *p)
 static void
 exit_wrmsr(struct cpu *p)
 {
-	uint32_t msr = p->exit.u.msr.index;
+	uint32_t msr = p->exit.u.md.msr.code;
 
 	if (msr == MSR_TSC_DEADLINE)
 		sync_tsc_adjust(p);
-	p->exit.u.msr.fault =
-	    !lapic_msr_owned(msr) || lapic_msr_write(p->set->lapic, p->n, msr, p->exit.u.msr.val) != 0;
-	if (msr == MSR_X2APIC_TPR && !p->exit.u.msr.fault)
+	p->exit.u.md.msr.fault =
+	    !lapic_msr_owned(msr) || lapic_msr_write(p->set->lapic, p->n, msr, p->exit.u.md.msr.val) != 0;
+	if (msr == MSR_X2APIC_TPR && !p->exit.u.md.msr.fault)
 		sync_cr8(p);
 }
 
 static void
 exit_cr8(struct cpu *p)
 {
-	lapic_set_cr8(p->set->lapic, p->n, p->exit.u.cr8);
+	if (p->exit.u.md.cr8.read)
+		p->exit.u.md.cr8.val = lapic_get_cr8(p->set->lapic, p->n);
+	else
+		lapic_set_cr8(p->set->lapic, p->n, p->exit.u.md.cr8.val);
 }
 
 static void
-exit_cr8_read(struct cpu *p)
+exit_eoi(struct cpu *p)
 {
-	p->exit.u.cr8 = lapic_get_cr8(p->set->lapic, p->n);
+	lapic_remote_eoi(p->set->lapic, p->exit.u.md.vector);
 }
 
 static void
@@ -314,7 +318,7 @@ exit_hlt(struct cpu *p)
 	struct x86_state s;
 
 	p->activity = HALTED;
-	p->set->cfg.engine->get_state(p->vcpu, X86_STATE_GPR, &s);
+	vcpu_get_state(p->vcpu, X86_STATE_GPR, &s);
 	set_dead(p, (s.rflags & FL_IF) == 0);
 }
 
@@ -331,54 +335,70 @@ exit_pmi(struct cpu *p)
 	lapic_pmi(p->set->lapic, p->n);
 }
 
+/* All vCPUs come here once one has: the end that was first counts. */
 static void
-exit_shutdown(struct cpu *p)
+exit_suspended(struct cpu *p)
 {
-	p->set->cfg.ended(p->set->cfg.ctx, BOARD_TRIPLE_FAULT);
+	if (p->exit.u.suspended.how == VM_SUSPEND_FAULT)
+		p->set->cfg.ended(p->set->cfg.ctx, BOARD_TRIPLE_FAULT);
+	else if (p->exit.u.suspended.how == VM_SUSPEND_RESET)
+		p->set->cfg.ended(p->set->cfg.ctx, BOARD_REBOOT);
 	atomic_store(&p->set->stop, true);
 }
 
 static void
-exit_unsupported(struct cpu *p)
+exit_error(struct cpu *p)
 {
 	fprintf(stderr, "lhyve: cpu%u: %.*s (this version cannot go on from here)\n", p->n,
-		(int)sizeof(p->exit.u.why), p->exit.u.why);
+		(int)sizeof(p->exit.u.error.text), p->exit.u.error.text);
 	p->set->cfg.ended(p->set->cfg.ctx, BOARD_ERROR);
 	atomic_store(&p->set->stop, true);
 }
 
+#define EXIT_MD(code) [EXITS_MI + (code)-VM_EXITCODE_MD]
+
 static const struct {
 	const char *name;
 	void (*handle)(struct cpu *p);
-	bool open; /* the instruction ends in the next run(), which takes the answer */
+	bool open; /* the instruction ends in the next vm_run(), which takes the answer */
 } exit_table[EXIT_KINDS] = {
-    [VM_EXIT_INTR] = {"exit.intr", exit_nothing},
-    [VM_EXIT_IO] = {"exit.io", exit_io, true},
-    [VM_EXIT_MMIO] = {"exit.mmio", exit_mmio, true},
-    [VM_EXIT_RDMSR] = {"exit.rdmsr", exit_rdmsr, true},
-    [VM_EXIT_WRMSR] = {"exit.wrmsr", exit_wrmsr, true},
-    [VM_EXIT_CR8] = {"exit.cr8", exit_cr8, true},
-    [VM_EXIT_CR8_READ] = {"exit.cr8_read", exit_cr8_read, true},
-    [VM_EXIT_HLT] = {"exit.hlt", exit_hlt},
-    [VM_EXIT_PAUSE] = {"exit.pause", exit_pause},
-    [VM_EXIT_SHUTDOWN] = {"exit.shutdown", exit_shutdown},
-    [VM_EXIT_PMI] = {"exit.pmi", exit_pmi},
-    [VM_EXIT_DEBUG] = {"exit.debug", exit_nothing},
-    [VM_EXIT_UNSUPPORTED] = {"exit.unsupported", exit_unsupported},
+    [VM_EXITCODE_BOGUS] = {"exit.intr", exit_nothing},
+    [VM_EXITCODE_MMIO] = {"exit.mmio", exit_mmio, true},
+    [VM_EXITCODE_HLT] = {"exit.hlt", exit_hlt},
+    [VM_EXITCODE_PAUSE] = {"exit.pause", exit_pause},
+    [VM_EXITCODE_SUSPENDED] = {"exit.suspended", exit_suspended},
+    [VM_EXITCODE_DEBUG] = {"exit.debug", exit_nothing},
+    [VM_EXITCODE_ERROR] = {"exit.error", exit_error},
+    EXIT_MD(VM_EXITCODE_INOUT) = {"exit.io", exit_io, true},
+    EXIT_MD(VM_EXITCODE_RDMSR) = {"exit.rdmsr", exit_rdmsr, true},
+    EXIT_MD(VM_EXITCODE_WRMSR) = {"exit.wrmsr", exit_wrmsr, true},
+    EXIT_MD(VM_EXITCODE_CR8) = {"exit.cr8", exit_cr8, true},
+    EXIT_MD(VM_EXITCODE_IOAPIC_EOI) = {"exit.eoi", exit_eoi},
+    EXIT_MD(VM_EXITCODE_PMI) = {"exit.pmi", exit_pmi},
 };
+
+/* Row of the last exit in exit_table. */
+static unsigned
+exit_row(const struct cpu *p)
+{
+	unsigned code = (unsigned)p->exit.exitcode;
+	unsigned row = code < VM_EXITCODE_MD ? code : code - VM_EXITCODE_MD + EXITS_MI;
+
+	LH_ASSERT(row < EXIT_KINDS);
+	return row;
+}
 
 /* ---- INIT, SIPI, NMI ---- */
 
 static void
 replace_state(struct cpu *p, void (*change)(struct x86_state *s, uint8_t vector), uint8_t vector)
 {
-	const struct engine_ops *e = p->set->cfg.engine;
 	struct x86_state s;
 	struct err err = {0};
 
-	e->get_state(p->vcpu, X86_STATE_ALL, &s);
+	vcpu_get_state(p->vcpu, X86_STATE_ALL, &s);
 	change(&s, vector);
-	if (e->set_state(p->vcpu, X86_STATE_ALL, &s, &err) == 0)
+	if (vcpu_set_state(p->vcpu, X86_STATE_ALL, &s, &err) == 0)
 		return;
 	log_error("cpu%u: %s", p->n, err.msg);
 	p->set->cfg.ended(p->set->cfg.ctx, BOARD_ERROR);
@@ -435,7 +455,7 @@ take_nmi(struct cpu *p)
 		return; /* blocked there (SDM vol. 3A 9.4.2) */
 	for (unsigned i = 0; i < count && i < 2;
 	     i++) { /* one being taken and one latched: no more can wait */
-		p->set->cfg.engine->inject_nmi(p->vcpu);
+		vcpu_inject_nmi(p->vcpu);
 		p->nmis_given++;
 	}
 	p->activity = RUNNING;
@@ -467,22 +487,21 @@ take_requests(struct cpu *p)
 static void
 deliver(struct cpu *p)
 {
-	const struct engine_ops *e = p->set->cfg.engine;
 	int vector;
 
 	if (lapic_pending(p->set->lapic, p->n) == LAPIC_NONE)
 		return;
-	if (!e->intr_ready(p->vcpu, true))
+	if (!vcpu_intr_ready(p->vcpu, true))
 		return;
 	vector = lapic_accept(p->set->lapic, p->n);
 	if (vector < 0)
 		return;
-	e->inject_intr(p->vcpu, (uint8_t)vector);
+	vcpu_inject_intr(p->vcpu, (uint8_t)vector);
 	p->irqs++;
 	p->activity = RUNNING;
 	/* One more, of higher priority or from the PIC: as soon as there is a window. */
 	if (lapic_pending(p->set->lapic, p->n) != LAPIC_NONE)
-		(void)e->intr_ready(p->vcpu, true);
+		(void)vcpu_intr_ready(p->vcpu, true);
 }
 
 /* ---- the loop ---- */
@@ -499,15 +518,16 @@ sleep_until_request(struct cpu *p)
 static void
 run_once(struct cpu *p)
 {
-	p->set->cfg.engine->run(p->vcpu, &p->exit);
-	LH_ASSERT((unsigned)p->exit.kind < EXIT_KINDS);
-	p->exits[p->exit.kind]++;
+	int ret = vm_run(p->vcpu, &p->exit);
+
+	LH_ASSERT(ret == 0);
+	__atomic_store_n(&p->exits[exit_row(p)], p->exits[exit_row(p)] + 1, __ATOMIC_RELAXED);
 }
 
 static void
 handle_exit(struct cpu *p)
 {
-	exit_table[p->exit.kind].handle(p);
+	exit_table[exit_row(p)].handle(p);
 }
 
 static void
@@ -524,14 +544,14 @@ enter(struct cpu *p)
 }
 /*
  * Who looks at a parked vCPU must find it between two instructions: one whose device access was the last exit
- * has had its effect on the device, and would have it again if it were saved now. It ends in run(), and the
- * kick ends run() before the next one. It may access devices again first.
+ * has had its effect on the device, and would have it again if it were saved now. It ends in vm_run(), and
+ * the kick ends that before the next one. It may access devices again first.
  */
 static void
 end_instruction(struct cpu *p)
 {
-	while (p->activity == RUNNING && exit_table[p->exit.kind].open && !atomic_load(&p->set->stop)) {
-		p->set->cfg.engine->kick(p->vcpu);
+	while (p->activity == RUNNING && exit_table[exit_row(p)].open && !atomic_load(&p->set->stop)) {
+		(void)vm_kick(p->vcpu);
 		run_once(p);
 		handle_exit(p);
 	}
@@ -584,6 +604,54 @@ cpu_main(void *arg)
 	return NULL;
 }
 
+/* ---- halted for good, with remote APICs ---- */
+
+static bool
+any_exit_since(struct cpus *c)
+{
+	bool any = false;
+
+	for (unsigned i = 0; i < c->cfg.count; i++) {
+		struct cpu *p = &c->cpu[i];
+		uint64_t sum = 0;
+
+		for (unsigned k = 0; k < EXIT_KINDS; k++)
+			sum += __atomic_load_n(&p->exits[k], __ATOMIC_RELAXED);
+		any |= sum != p->exits_seen;
+		p->exits_seen = sum;
+	}
+	return any;
+}
+
+/* The vCPU does not run. */
+static bool
+halted_for_good(struct cpu *p)
+{
+	struct x86_state s;
+
+	if ((atomic_load(&p->requests) & REQ_SIGNALS) != 0)
+		return false;
+	vcpu_get_state(p->vcpu, X86_STATE_GPR | X86_STATE_EVENT, &s);
+	return s.nmi_pending == 0 &&
+	       (s.activity == ACT_WAIT_SIPI || (s.activity == ACT_HALTED && (s.rflags & FL_IF) == 0));
+}
+
+void
+cpus_look_for_halt(struct cpus *c)
+{
+	bool all = true;
+
+	if (!c->cfg.remote_apics || any_exit_since(c))
+		return;
+	cpus_pause(c);
+	for (unsigned i = 0; i < c->cfg.count && all; i++)
+		all = halted_for_good(&c->cpu[i]);
+	cpus_resume(c);
+	(void)any_exit_since(c); /* the pause's own */
+	if (all)
+		c->cfg.ended(c->cfg.ctx, BOARD_HALT);
+}
+
 /* ---- control ---- */
 
 void
@@ -627,14 +695,16 @@ cpus_get_state(struct cpus *c, unsigned n, struct x86_state *s)
 	struct cpu *p = &c->cpu[n];
 
 	LH_ASSERT(n < c->cfg.count);
-	c->cfg.engine->get_state(p->vcpu, X86_STATE_ALL, s);
-	s->activity = activity[p->activity];
+	vcpu_get_state(p->vcpu, X86_STATE_ALL, s);
+	if (!c->cfg.remote_apics)
+		s->activity = activity[p->activity];
 }
 
 void
 cpus_request_stop(struct cpus *c)
 {
 	atomic_store(&c->stop, true);
+	(void)vm_suspend(c->cfg.vm, VM_SUSPEND_POWEROFF); /* or it is already */
 	request_all(c);
 	pthread_mutex_lock(&c->park_lock);
 	pthread_cond_broadcast(&c->resume_cond);
@@ -701,8 +771,7 @@ cpus_stats(struct cpus *c, void (*fn)(void *arg, unsigned cpu, const char *name,
 			fn(arg, i, exit_table[k].name, c->cpu[i].exits[k]);
 		fn(arg, i, "interrupts", c->cpu[i].irqs);
 		fn(arg, i, "nmis", c->cpu[i].nmis_given);
-		if (c->cfg.engine->stats != NULL)
-			c->cfg.engine->stats(c->cpu[i].vcpu, engine_counter, &sink);
+		(void)vm_get_stats(c->cpu[i].vcpu, engine_counter, &sink);
 	}
 }
 
@@ -742,20 +811,36 @@ cpus_set_lapic(struct cpus *c, struct lapic_set *lapic)
 	c->lapic = lapic;
 }
 
+struct vcpu *
+cpus_vcpu(struct cpus *c, unsigned n)
+{
+	return c->cpu[n].vcpu;
+}
+
+/* Remote APICs wait for start-up messages themselves. */
+static void
+set_activity(struct cpu *p, const struct x86_state *s)
+{
+	p->activity = s->activity == ACT_WAIT_SIPI && !p->set->cfg.remote_apics ? WAIT_SIPI : RUNNING;
+	set_dead(p, p->activity == WAIT_SIPI);
+}
+
 int
-cpus_add(struct cpus *c, struct engine_vm *vm, unsigned n, const struct x86_cpuid *cpuid,
-	 const struct x86_state *s, struct err *err)
+cpus_add(struct cpus *c, unsigned n, const struct x86_state *s, struct err *err)
 {
 	struct cpu *p = &c->cpu[n];
 
 	LH_ASSERT(n < c->cfg.count && p->vcpu == NULL);
-	p->vcpu = c->cfg.engine->vcpu_create(vm, n, cpuid, err);
-	if (p->vcpu == NULL)
-		return -err->code;
-	p->exit.kind = VM_EXIT_INTR;
-	p->activity = s->activity == ACT_WAIT_SIPI ? WAIT_SIPI : RUNNING;
-	set_dead(p, p->activity == WAIT_SIPI);
-	return c->cfg.engine->set_state(p->vcpu, X86_STATE_ALL, s, err);
+	p->vcpu = vm_vcpu_open(c->cfg.vm, (int)n);
+	if (p->vcpu == NULL) {
+		struct vm_error why;
+
+		vm_get_error(c->cfg.vm, &why);
+		return err_set(err, why.code, "%s", why.text);
+	}
+	p->exit.exitcode = VM_EXITCODE_BOGUS;
+	set_activity(p, s);
+	return vcpu_set_state(p->vcpu, X86_STATE_ALL, s, err);
 }
 
 int
@@ -767,10 +852,9 @@ cpus_restart(struct cpus *c, unsigned n, const struct x86_state *s, struct err *
 	atomic_fetch_and(&p->requests, ~(unsigned)REQ_SIGNALS);
 	atomic_store(&p->nmis, 0);
 	p->tsc_adjust = s->msr.tsc_adjust;
-	p->exit.kind = VM_EXIT_INTR;
-	p->activity = s->activity == ACT_WAIT_SIPI ? WAIT_SIPI : RUNNING;
-	set_dead(p, p->activity == WAIT_SIPI);
-	return c->cfg.engine->set_state(p->vcpu, X86_STATE_ALL, s, err);
+	p->exit.exitcode = VM_EXITCODE_BOGUS;
+	set_activity(p, s);
+	return vcpu_set_state(p->vcpu, X86_STATE_ALL, s, err);
 }
 
 void
@@ -781,7 +865,7 @@ cpus_destroy(struct cpus *c)
 	cpus_stop(c);
 	for (unsigned i = 0; i < c->cfg.count; i++) {
 		if (c->cpu[i].vcpu != NULL)
-			c->cfg.engine->vcpu_destroy(c->cpu[i].vcpu);
+			vm_vcpu_close(c->cpu[i].vcpu);
 		pthread_mutex_destroy(&c->cpu[i].lock);
 		pthread_cond_destroy(&c->cpu[i].woken);
 	}

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The processors: one host thread a vCPU, each in a loop of "take requests, inject what
- * the local APIC has, run the engine, handle the exit".
+ * the local APIC has, vm_run(), handle the exit".
  *
  * Threads: cpus_lapic_ops, cpus_nmi, cpus_request_stop and the pause pair from any thread
  * (pause and resume from no vCPU thread); the rest from the thread that owns the board.
@@ -17,12 +17,13 @@
 #include "dev/chipset/lapic.h"
 
 struct cpus;
-struct engine_vm;
 struct io_bus;
+struct vmctx;
 struct x86_state;
 
 struct cpus_cfg {
-	const struct engine_ops *engine;
+	struct vmctx *vm;
+	bool remote_apics; /* local APICs are the engine's: HLT, messages and waiting are not seen here */
 	unsigned count;
 	struct io_bus *pio, *mmio;
 	/* The guest ended. From a vCPU thread, no lock held; may come several times. */
@@ -34,9 +35,15 @@ LH_MUST_CHECK struct cpus *cpus_create(const struct cpus_cfg *cfg, struct err *e
 extern const struct lapic_cpu_ops cpus_lapic_ops; /* ctx = struct cpus * */
 void cpus_set_lapic(struct cpus *c, struct lapic_set *lapic);
 
-/* Make vCPU n in the engine, in the state given. An ACT_WAIT_SIPI one waits for a start-up message. */
-LH_MUST_CHECK int cpus_add(struct cpus *c, struct engine_vm *vm, unsigned n, const struct x86_cpuid *cpuid,
-			   const struct x86_state *s, struct err *err);
+/* The library's vCPU n, once it is open. */
+struct vcpu *cpus_vcpu(struct cpus *c, unsigned n);
+/*
+ * With remote APICs nobody hears that all vCPUs have halted for good. Call it now and then, from the event
+ * loop's thread: when none has had an exit since the last call, all are stopped and looked at.
+ */
+void cpus_look_for_halt(struct cpus *c);
+/* Open vCPU n, in the state given. An ACT_WAIT_SIPI one waits for a start-up message. */
+LH_MUST_CHECK int cpus_add(struct cpus *c, unsigned n, const struct x86_state *s, struct err *err);
 LH_MUST_CHECK int cpus_start(struct cpus *c, struct err *err);
 
 /* Every vCPU leaves the guest between two instructions and stays out: on return none runs. Calls nest. */
@@ -60,8 +67,8 @@ void cpus_nmi(struct cpus *c, unsigned n);
 /* vCPU n as it stands, while paused or after cpus_stop(). activity is what this loop knows: WAIT_SIPI as
  * well. */
 void cpus_get_state(struct cpus *c, unsigned n, struct x86_state *s);
-/* Counters, one call each: exits by kind, interrupts, then the engine's own. While paused or after
- * cpus_stop(). */
+/* Counters, one call each: exits by kind, interrupts, then the library's and its engine's. While paused or
+ * after cpus_stop(). */
 void cpus_stats(struct cpus *c, void (*fn)(void *arg, unsigned cpu, const char *name, uint64_t value),
 		void *arg);
 

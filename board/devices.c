@@ -197,6 +197,7 @@ make_lapic(struct board *b, struct err *err)
 	    .eoi_ctx = b,
 	    .extint_ack = wire_extint_ack,
 	    .extint_ctx = b,
+	    .remote = b->apic != VM_APIC_USER ? &b->lapic_remote : NULL,
 	};
 	int ret;
 
@@ -238,6 +239,9 @@ make_ioapic(struct board *b, struct err *err)
 	const struct ioapic_wires w = {
 	    .message = lapic_message_wire,
 	    .ctx = b->lapic,
+	    .pins = b->apic == VM_APIC_SPLIT ? board_remote_pins : NULL,
+	    .pins_ctx = b,
+	    .remote = b->apic == VM_APIC_KERNEL ? &b->ioapic_remote : NULL,
 	    .msi = b->vtd != NULL ? vtd_ioapic_msi : NULL,
 	    .msi_ctx = b->vtd,
 	};
@@ -253,7 +257,10 @@ make_ioapic(struct board *b, struct err *err)
 static int
 make_pic(struct board *b, struct err *err)
 {
-	const struct pic_wires w = {.intr = {wire_intr, b, 0}};
+	const struct pic_wires w = {
+	    .intr = {wire_intr, b, 0},
+	    .remote = b->apic == VM_APIC_KERNEL ? &b->pic_remote : NULL,
+	};
 	int ret;
 
 	b->pic = pic_create(&w, err);
@@ -577,6 +584,8 @@ make_function(struct board *b, const struct board_pci *p, struct err *err)
 	    .option = slot_option,
 	    .own = slot_own,
 	    .ctx = &s,
+	    .doorbell = board_remote_doorbell,
+	    .doorbell_ctx = b,
 	    .escape = wire_escape,
 	    .escape_ctx = b,
 	};

@@ -5,32 +5,35 @@
 
 #include <pthread.h>
 
+#include "base/vmclock.h"
 #include "board/board.h"
 #include "board/cpus.h"
 #include "board/machine.h"
+#include "dev/chipset/ioapic.h"
+#include "dev/chipset/lapic.h"
+#include "dev/chipset/pic.h"
 #include "dev/device.h"
+#include "vmmapi/x86_64/lhyve.h"
 
 struct acpi_image;
 struct console;
-struct engine_vm;
 struct gpmap;
-struct memobj;
+struct vmctx;
 
 struct board {
 	struct board_cfg cfg;
 	struct machine machine;
 	uint32_t *apic_ids;
-	struct x86_cpuid cpuid;	     /* what the engine offers */
-	struct x86_cpuid *cpu_cpuid; /* each vCPU's, made of it; the engine keeps pointers */
+	const struct x86_cpuid *cpuid; /* what the engine offers; the library's */
 	unsigned phys_bits;
 
 	struct evloop *loop;
-	struct vm_clock *clock;
-	struct memobj *ram;
-	struct gpmap *mem;
+	struct vmctx *vm;
+	struct vm_clock *clock; /* the VM's */
+	struct gpmap *mem;	/* the VM's */
 	struct io_bus *pio, *mmio;
 	struct cpus *cpus;
-	struct engine_vm *vm;
+	struct vm_timer halt_timer; /* with remote APICs: cpus_look_for_halt() */
 
 	/* Every device, in order of creation. */
 	struct device *device;
@@ -38,6 +41,10 @@ struct board {
 
 	/* Those that others are wired to. */
 	struct lapic_set *lapic;
+	enum vm_apic apic; /* who has the controllers; never AUTO */
+	struct lapic_remote lapic_remote;
+	struct ioapic_remote ioapic_remote;
+	struct pic_remote pic_remote;
 	struct vtd *vtd; /* NULL: none */
 	struct ioapic *ioapic;
 	struct pic *pic;
@@ -94,6 +101,11 @@ void board_sleep_resumed(struct board *b); /* a wake event that came during a pa
 LH_MUST_CHECK int board_call_init(struct board *b, struct err *err);
 void board_call_close(struct board *b); /* the loop has ended: callers go away with -ECANCELED */
 void board_call_destroy(struct board *b);
+
+/* board/remote.c: controllers in the host's kernel. As wires, with `ctx` the board. */
+void board_remote_init(struct board *b);
+void board_remote_pins(void *ctx, const struct x86_pin_message *pin, unsigned count);
+void board_remote_doorbell(void *ctx, uint64_t gpa, int fd, bool add);
 
 /* board/devices.c */
 /* The stop and start of each device, without the consoles' host ends. */

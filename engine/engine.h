@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "base/err.h"
+#include "x86/apic.h"
 #include "x86/cpuid.h"
 #include "x86/state.h"
 
@@ -34,6 +35,8 @@ enum vm_exit_kind {
 	VM_EXIT_PAUSE,	  /* spinning: yield if vCPUs outnumber processors */
 	VM_EXIT_SHUTDOWN, /* triple fault */
 	VM_EXIT_PMI,	  /* a performance counter overflowed that interrupts: the APIC's LVT says how */
+	VM_EXIT_EOI,	  /* an APIC of the engine's ended a level-triggered interrupt: u.vector */
+	VM_EXIT_RESET,	  /* an APIC of the engine's sent INIT to the boot processor */
 	VM_EXIT_DEBUG,	  /* host debugger */
 	VM_EXIT_UNSUPPORTED, /* the engine cannot go on: text in u.why (instruction and address) */
 };
@@ -59,6 +62,7 @@ struct vm_exit {
 			bool fault;
 		} msr;
 		uint64_t cr8;
+		uint8_t vector;
 		char why[200];
 	} u;
 };
@@ -72,10 +76,20 @@ struct engine_trace {
 	uint64_t start, count; /* instructions left out first; at most so many then, 0: all */
 };
 
+/* Who has the interrupt controllers. */
+enum engine_apic {
+	ENGINE_APIC_USER,  /* the caller has all: exits as above */
+	ENGINE_APIC_SPLIT, /* the engine has the local APICs: HLT, CR8, APIC MSRs and start-up messages do not
+			      exit */
+	ENGINE_APIC_KERNEL, /* and the I/O APIC and the 8259s */
+	ENGINE_APIC_AUTO,   /* SPLIT where it is any good */
+};
+
 struct engine_vm_cfg {
 	struct gpmap *mem;
 	struct vm_clock *clock;
 	unsigned maxcpus;
+	enum engine_apic apic;
 	bool dirty_ring; /* the dirty log by rings, where the engine has them, else by bitmaps */
 	bool strict_msr; /* unknown MSR: #GP; else reads 0, writes dropped */
 	bool pmu;	 /* performance counters count */
@@ -90,6 +104,29 @@ struct engine_vm_cfg {
 				     default */
 };
 
+/* What an engine may have of its own, in a kernel. Any thread, but where a vCPU is named. */
+struct engine_accel {
+	enum engine_apic (*apic)(struct engine_vm *vm); /* what AUTO became */
+	/* A message to the local APICs. True: one took it, though it may have had it already. SPLIT and
+	 * KERNEL. */
+	bool (*msi)(struct engine_vm *vm, uint64_t addr, uint32_t data);
+	/* SPLIT: the messages of the level-triggered pins, whose ends the caller wants to hear of
+	 * (VM_EXIT_EOI). All of them at each change. */
+	int (*pins)(struct engine_vm *vm, const struct x86_pin_message *pin, unsigned count);
+	/* KERNEL: levels of the I/O APIC's pins and of the 8259s' lines. */
+	void (*ioapic_line)(struct engine_vm *vm, unsigned pin, bool level);
+	void (*pic_line)(struct engine_vm *vm, unsigned line, bool level);
+	int (*get_ioapic)(struct engine_vm *vm, struct x86_ioapic *io);
+	int (*set_ioapic)(struct engine_vm *vm, const struct x86_ioapic *io);
+	int (*get_pic)(struct engine_vm *vm, struct x86_pic pic[2]);
+	int (*set_pic)(struct engine_vm *vm, const struct x86_pic pic[2]);
+	/* SPLIT and KERNEL: the vCPU's local APIC, while it does not run. */
+	int (*get_apic)(struct engine_vcpu *v, struct x86_apic *a);
+	int (*set_apic)(struct engine_vcpu *v, const struct x86_apic *a);
+	/* Writes of the guest of any size to gpa write to the eventfd, and do not exit. -errno: none can be
+	 * had. */
+	int (*doorbell)(struct engine_vm *vm, uint64_t gpa, int fd, bool add);
+};
 /* Features of CPUID leaf 7 that an engine may have where the host's processor has not: bits of ECX. */
 enum engine_feature { ENGINE_PKU = 1 << 3, ENGINE_LA57 = 1 << 16, ENGINE_PKS = 1u << 31 };
 
@@ -124,13 +161,13 @@ struct engine_ops {
 	void (*inject_exception)(struct engine_vcpu *v, uint8_t vector, bool has_error, uint32_t error);
 	/*
 	 * Pages that were written since the start, or since the last fetch: a bit a page of 4 KiB from gpa
-	 * on, set in `bitmap` (others stay as they are), and clean again. No vCPU runs. All NULL: the engine
-	 * keeps no log.
+	 * on, set in `bitmap` (others stay as they are), and clean again. No vCPU runs.
 	 */
 	int (*dirty_start)(struct engine_vm *vm, struct err *err);
 	int (*dirty_fetch)(struct engine_vm *vm, uint64_t gpa, uint8_t *bitmap, size_t bytes,
 			   struct err *err);
 	void (*dirty_stop)(struct engine_vm *vm);
+	const struct engine_accel *accel; /* NULL: nothing; then cfg.apic is USER or AUTO */
 	/* Named counters for statistics: calls fn for each. */
 	void (*stats)(struct engine_vcpu *v, void (*fn)(void *arg, const char *name, uint64_t value),
 		      void *arg);

@@ -137,6 +137,15 @@ set_com(const struct config *c, unsigned i, struct board_cfg *b, struct err *err
 	return 0;
 }
 
+static enum vm_apic
+apic_kind(const char *word)
+{
+	return strcmp(word, "user") == 0     ? VM_APIC_USER
+	       : strcmp(word, "split") == 0  ? VM_APIC_SPLIT
+	       : strcmp(word, "kernel") == 0 ? VM_APIC_KERNEL
+					     : VM_APIC_AUTO;
+}
+
 int
 machine_board_cfg(const struct config *c, struct board_cfg *b, struct err *err)
 {
@@ -144,6 +153,8 @@ machine_board_cfg(const struct config *c, struct board_cfg *b, struct err *err)
 
 	*b = (struct board_cfg){
 	    .name = config_get(c, "name"),
+	    .engine = config_get(c, "engine"),
+	    .apic = apic_kind(config_get(c, "x86.apic")),
 	    .memory_bytes = config_uint(c, "memory.size"),
 	    .boot = {.kernel = config_get(c, "boot.kernel"),
 		     .initrd = config_get(c, "boot.initrd"),

@@ -22,7 +22,6 @@
 #include "vmm/config/ucl.h"
 #include "vmm/control/control.h"
 #include "vmm/devices.h"
-#include "vmm/engines.h"
 #include "vmm/logging.h"
 #include "vmm/machine.h"
 #include "vmm/options.h"
@@ -123,7 +122,7 @@ complain(const struct err *err)
 
 /* The board until the guest ends, with signals and control socket. */
 static int
-run_board(struct board *board, struct control *ctl, const char *engine, const sigset_t *set)
+run_board(struct board *board, struct control *ctl, const sigset_t *set)
 {
 	struct err err = {0};
 	struct signal_watch watch;
@@ -131,7 +130,7 @@ run_board(struct board *board, struct control *ctl, const char *engine, const si
 
 	if (signal_watch_start(&watch, board, set, &err) != 0)
 		return complain(&err);
-	if (control_start(ctl, board, engine, &err) != 0)
+	if (control_start(ctl, board, board_engine(board), &err) != 0)
 		complain(&err);
 	else
 		end = board_run(board);
@@ -149,9 +148,6 @@ make_board(struct config *c, struct board_cfg *cfg)
 	sigset_t set;
 	int status = EXIT_ERROR;
 
-	cfg->engine = engine_choose(config_get(c, "engine"), &err);
-	if (cfg->engine == NULL)
-		return complain(&err);
 	signals_block(&set);
 	/* Before the board, which opens what only one VM may have. */
 	ctl = control_create(c, &err);
@@ -159,7 +155,7 @@ make_board(struct config *c, struct board_cfg *cfg)
 		return complain(&err);
 	board = board_create(cfg, &err);
 	if (board != NULL)
-		status = run_board(board, ctl, cfg->engine->name, &set);
+		status = run_board(board, ctl, &set);
 	else
 		complain(&err);
 	board_destroy(board);

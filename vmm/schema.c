@@ -92,8 +92,8 @@ const struct config_key config_schema[] = {
 	{ .name = "boot.firmware", .alias = "lpc.bootrom", .type = CONFIG_PATH, .only = "", .help = "UEFI firmware" },
 	{ .name = "boot.vars", .alias = "lpc.bootvars", .type = CONFIG_PATH, .only = "", .help = "UEFI variables" },
 
-	{ .name = "x86.apic", .type = CONFIG_CHOICE, .def = "auto", .choices = "auto|kernel|user", .only = "auto|user",
-	  .help = "interrupt controllers in the kernel or in lhyve" },
+	{ .name = "x86.apic", .type = CONFIG_CHOICE, .def = "auto", .choices = "auto|kernel|split|user",
+	  .help = "interrupt controllers: all in the kernel, the local APICs (auto, on KVM), all in lhyve" },
 	{ .name = "x86.apicv", .type = CONFIG_BOOL, .def = "false", .only = "false", .help = "APIC virtualization of the processor" },
 	{ .name = "x86.x2apic", .type = CONFIG_BOOL, .def = "true", .help = "offer x2APIC" },
 	{ .name = "x86.hpet", .type = CONFIG_BOOL, .def = "true", .help = "offer the HPET" },

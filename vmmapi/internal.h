@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The handles' insides, and what a machine's folder gives to the machine-independent files (md_*). Private to
- * vmmapi/, but for the accessors at the end, which are lhyve's own.
+ * vmmapi/ and the unit tests that put an engine of their own under it.
  *
  * Locks: err_lock guards the last error; a vCPU's lock guards its sleep. Neither is held while another is
  * taken, nor in a call of the engine.
@@ -15,6 +15,7 @@
 #include "base/err.h"
 #include "engine/engine.h"
 #include "mem/gpmap.h"
+#include "vmmapi/lhyve.h"
 
 struct md_ctx;
 struct md_vcpu;
@@ -35,6 +36,7 @@ struct vmctx {
 	struct vcpu **vcpu;   /* maxcpus */
 	_Atomic int suspend;  /* enum vm_suspend_how */
 	bool dirty_log;
+	struct vm_tuning tuning;
 	struct md_ctx *md;
 
 	pthread_mutex_t err_lock;
@@ -59,6 +61,11 @@ struct vcpu {
 int vmctx_fail(struct vmctx *ctx, int code, const char *fmt, ...) LH_PRINTF(3, 4);
 int vmctx_fail_err(struct vmctx *ctx, const struct err *err);
 
+/* A VM on this engine. NULL: see err. */
+LH_MUST_CHECK struct vmctx *vmctx_create(const char *name, const struct engine_ops *ops, unsigned flags,
+					 struct err *err);
+/* engines.c: the engine of vm_create()'s name, or NULL and why. What "auto" passes over is logged. */
+LH_MUST_CHECK const struct engine_ops *vmctx_choose_engine(const char *want, struct err *err);
 /* The first vCPU: from here on memory and topology are fixed. */
 LH_MUST_CHECK int vmctx_fix(struct vmctx *ctx);
 /* The vCPU may sleep: it looks again. Any thread. */
@@ -68,6 +75,8 @@ void vcpu_sleep(struct vcpu *vcpu);
 
 /* ---- what a machine gives ---- */
 
+/* The machine's part of the engine's configuration. */
+void md_engine_cfg(struct vmctx *ctx, struct engine_vm_cfg *cfg);
 LH_MUST_CHECK int md_ctx_init(struct vmctx *ctx, struct err *err);
 void md_ctx_fini(struct vmctx *ctx);
 LH_MUST_CHECK int md_vcpu_init(struct vcpu *vcpu, struct err *err);
@@ -75,14 +84,12 @@ void md_vcpu_fini(struct vcpu *vcpu);
 LH_MUST_CHECK int md_vcpu_reset(struct vcpu *vcpu, struct err *err);
 /* The caller's answer to the last exit. */
 void md_take_answer(struct vcpu *vcpu, const struct vmexit *x);
+/* The last exit's instruction ends in the next run. */
+bool md_exit_open(const struct vcpu *vcpu);
 /* Run the engine once. True: *x is for the caller. */
 bool md_run(struct vcpu *vcpu, struct vmexit *x);
 void md_inject_nmi(struct vcpu *vcpu);
 /* Limits of the machine's memory: the hole of vm_setup_memory(). */
 void md_memory_split(size_t bytes, size_t *low, size_t *high, vm_paddr_t *high_base);
-
-/* ---- for lhyve's board, which keeps its own vCPU threads and devices ---- */
-
-struct gpmap *vmctx_gpmap(struct vmctx *ctx);
 
 #endif

@@ -143,9 +143,6 @@ vm_dirty_log_start(struct vmctx *ctx)
 	r = vmctx_fix(ctx);
 	if (r != 0)
 		return r;
-	if (ctx->ops->dirty_start == NULL)
-		return vmctx_fail(ctx, ENOTSUP, "%s: the %s engine keeps no dirty log", ctx->name,
-				  ctx->ops->name);
 	if (ctx->dirty_log)
 		return vmctx_fail(ctx, EALREADY, "%s: the dirty log runs already", ctx->name);
 	if (ctx->ops->dirty_start(ctx->vm, &err) != 0)

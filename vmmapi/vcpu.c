@@ -100,7 +100,10 @@ vm_run(struct vcpu *v, struct vmexit *x)
 			x->u.suspended.how = (enum vm_suspend_how)how;
 			return 0;
 		}
-		if (atomic_exchange(&v->kicked, false)) {
+		/* An instruction whose access has been answered ends first: the engine's own kick sees to
+		 * that. */
+		if (atomic_load_explicit(&v->kicked, memory_order_relaxed) && !md_exit_open(v)) {
+			atomic_store(&v->kicked, false);
 			x->exitcode = VM_EXITCODE_BOGUS;
 			return 0;
 		}

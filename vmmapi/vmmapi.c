@@ -55,31 +55,35 @@ tell(struct vm_error *e, int code, const char *text)
 
 /* ---- life ---- */
 
-static const struct engine_ops *const engines[] = {&engine_kvm, &engine_soft};
-
-static const struct engine_ops *
-choose(const char *want, struct err *err)
+struct vmctx *
+vmctx_create(const char *name, const struct engine_ops *ops, unsigned flags, struct err *err)
 {
-	bool any = want == NULL || strcmp(want, "auto") == 0;
+	struct vmctx *ctx = calloc(1, sizeof(*ctx));
 
-	for (size_t n = 0; n < ARRAY_LEN(engines); n++) {
-		const struct engine_ops *e = engines[n];
-
-		if (!any && strcmp(want, e->name) != 0)
-			continue;
-		if ((e->usable == NULL || e->usable(err) == 0) && (!any || e->probe(err) == 0))
-			return e;
-		if (!any)
-			return NULL;
+	if (ctx == NULL) {
+		err_set(err, ENOMEM, "vm_create: no memory");
+		return NULL;
 	}
-	err_set(err, EINVAL, "engine: no '%.40s' (kvm, soft or auto)", want != NULL ? want : "auto");
+	pthread_mutex_init(&ctx->err_lock, NULL);
+	snprintf(ctx->name, sizeof(ctx->name), "%s", name);
+	ctx->flags = flags;
+	ctx->ops = ops;
+	ctx->sockets = ctx->cores = ctx->threads = ctx->maxcpus = 1;
+	ctx->tuning = (struct vm_tuning){.strict_msr = true, .soft_code_cache = 32 * MIB};
+	ctx->mem = gpmap_create(err);
+	if (ctx->mem != NULL)
+		ctx->clock = vm_clock_create(VM_CLOCK_HOST, err);
+	if (ctx->clock != NULL)
+		return ctx;
+	vm_destroy(ctx);
 	return NULL;
 }
 
 struct vmctx *
 vm_create(const char *name, const char *engine, unsigned flags, struct vm_error *e)
 {
-	struct vmctx *ctx;
+	const struct engine_ops *ops;
+	struct vmctx *ctx = NULL;
 	struct err err = {0};
 
 	tell(e, 0, "");
@@ -88,25 +92,12 @@ vm_create(const char *name, const char *engine, unsigned flags, struct vm_error 
 		tell(e, EINVAL, "vm_create: no name, or a flag that this version does not know");
 		return NULL;
 	}
-	ctx = calloc(1, sizeof(*ctx));
-	if (ctx == NULL) {
-		tell(e, ENOMEM, "vm_create: no memory");
-		return NULL;
-	}
-	pthread_mutex_init(&ctx->err_lock, NULL);
-	snprintf(ctx->name, sizeof(ctx->name), "%s", name);
-	ctx->flags = flags;
-	ctx->sockets = ctx->cores = ctx->threads = ctx->maxcpus = 1;
-	ctx->ops = choose(engine, &err);
-	if (ctx->ops != NULL)
-		ctx->mem = gpmap_create(&err);
-	if (ctx->mem != NULL)
-		ctx->clock = vm_clock_create(VM_CLOCK_HOST, &err);
-	if (ctx->clock != NULL)
-		return ctx;
-	tell(e, err.code, err.msg);
-	vm_destroy(ctx);
-	return NULL;
+	ops = vmctx_choose_engine(engine, &err);
+	if (ops != NULL)
+		ctx = vmctx_create(name, ops, flags, &err);
+	if (ctx == NULL)
+		tell(e, err.code, err.msg);
+	return ctx;
 }
 
 void
@@ -151,6 +142,19 @@ vmctx_gpmap(struct vmctx *ctx)
 	return ctx->mem;
 }
 
+struct vm_clock *
+vmctx_clock(struct vmctx *ctx)
+{
+	return ctx->clock;
+}
+
+void
+vmctx_set_tuning(struct vmctx *ctx, const struct vm_tuning *t)
+{
+	LH_ASSERT(ctx->vm == NULL);
+	ctx->tuning = *t;
+}
+
 static void *
 loop_main(void *arg)
 {
@@ -182,17 +186,38 @@ start_loop(struct vmctx *ctx, struct err *err)
 	return 0;
 }
 
-int
-vmctx_fix(struct vmctx *ctx)
+static struct engine_vm_cfg
+engine_cfg(const struct vmctx *ctx)
 {
-	struct engine_vm_cfg cfg = {
+	const struct vm_tuning *t = &ctx->tuning;
+
+	return (struct engine_vm_cfg){
 	    .mem = ctx->mem,
 	    .clock = ctx->clock,
 	    .maxcpus = ctx->maxcpus,
-	    .strict_msr = true,
-	    .soft_code_cache = 32 * MIB,
 	    .dirty_ring = (ctx->flags & VM_CREATE_DIRTY_RING) != 0,
+	    .strict_msr = t->strict_msr,
+	    .pmu = t->pmu,
+	    .vmware_backdoors = t->vmware_backdoors,
+	    .trace = {.path = t->trace.path,
+		      .binary = t->trace.binary,
+		      .translated = t->trace.translated,
+		      .vcpu = t->trace.vcpu,
+		      .start = t->trace.start,
+		      .count = t->trace.count},
+	    .soft_verify = t->soft_verify,
+	    .soft_profile = t->soft_profile,
+	    .soft_perf_map = t->soft_perf_map,
+	    .soft_symbols = t->soft_symbols,
+	    .soft_interpret = t->soft_interpret,
+	    .soft_code_cache = t->soft_code_cache,
 	};
+}
+
+int
+vmctx_fix(struct vmctx *ctx)
+{
+	struct engine_vm_cfg cfg = engine_cfg(ctx);
 	struct err err = {0};
 
 	if (ctx->vm != NULL)
@@ -202,9 +227,11 @@ vmctx_fix(struct vmctx *ctx)
 	ctx->vcpu = calloc(ctx->maxcpus, sizeof(struct vcpu *));
 	if (ctx->vcpu == NULL)
 		return vmctx_fail(ctx, ENOMEM, "%s: no memory", ctx->name);
+	md_engine_cfg(ctx, &cfg);
 	ctx->vm = ctx->ops->vm_create(&cfg, &err);
 	if (ctx->vm != NULL && md_ctx_init(ctx, &err) == 0 && start_loop(ctx, &err) == 0) {
-		vm_clock_start(ctx->clock);
+		if (!ctx->tuning.clock_stands)
+			vm_clock_start(ctx->clock);
 		return 0;
 	}
 	md_ctx_fini(ctx);

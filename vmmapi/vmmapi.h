@@ -139,7 +139,8 @@ struct vmexit {
 
 /* Run until an exit. *x holds the last exit, with its answer, on entry; all zero the first time. */
 int vm_run(struct vcpu *vcpu, struct vmexit *x);
-/* vm_run() of this vCPU returns VM_EXITCODE_BOGUS soon; if it is not running, the next time. */
+/* vm_run() of this vCPU returns VM_EXITCODE_BOGUS soon, between two instructions; if it is not running, the
+ * next time, though an instruction whose access has just been answered ends first. */
 int vm_kick(struct vcpu *vcpu);
 /* All vCPUs' vm_run() return VM_EXITCODE_SUSPENDED, until vm_reinit(). The first reason counts; a later call
  * gives -EALREADY. */

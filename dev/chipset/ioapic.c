@@ -17,8 +17,10 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#include "base/log.h"
 #include "base/util.h"
 #include "dev/bus.h"
+#include "dev/chipset/lapic.h"
 
 #define IOAPIC_LEN     0x1000
 #define IOAPIC_VERSION 0x20u
@@ -42,6 +44,9 @@
 /* What a remapping unit wants as well: the message's address bits 11:4. */
 #define RTE_REMAP (0xffull << 48)
 
+/* What no message shows. */
+#define RTE_SILENT (RTE_MASKED | RTE_REMOTE_IRR | BIT(12) | BIT(13))
+
 enum { MODE_FIXED = 0, MODE_LOWEST = 1, MODE_SMI = 2, MODE_NMI = 4, MODE_INIT = 5, MODE_EXTINT = 7 };
 
 struct ioapic_st {
@@ -56,6 +61,7 @@ struct ioapic {
 	struct ioapic_cfg cfg;
 	struct ioapic_wires w;
 	pthread_mutex_t lock;
+	bool started; /* the remote one has the state */
 	struct ioapic_st st;
 };
 
@@ -111,6 +117,29 @@ send(struct ioapic *io, uint64_t rte)
 			     (unsigned)bits(rte, 8, 3), (uint8_t)rte, is_level(rte));
 }
 
+/* Masked pins too: an interrupt that is in service when its pin is masked still ends. */
+static void
+tell_pins(struct ioapic *io)
+{
+	struct x86_pin_message pin[IOAPIC_PINS];
+	unsigned count = 0;
+
+	if (io->w.pins == NULL)
+		return;
+	for (unsigned n = 0; n < IOAPIC_PINS; n++) {
+		uint64_t rte = io->st.redir[n];
+
+		if (!is_level(rte) || (uint8_t)rte < 16)
+			continue;
+		pin[count].pin = n;
+		lapic_message_as_msi((uint32_t)(rte >> 56), (rte & RTE_LOGICAL) != 0,
+				     (unsigned)bits(rte, 8, 3), (uint8_t)rte, true, &pin[count].addr,
+				     &pin[count].data);
+		count++;
+	}
+	io->w.pins(io->w.pins_ctx, pin, count);
+}
+
 /* A level pin that is asserted, not masked and not in service sends. */
 static void
 service_level(struct ioapic *io, unsigned pin)
@@ -135,7 +164,11 @@ ioapic_set_irq(void *ioapic, unsigned pin, bool level)
 	pthread_mutex_lock(&io->lock);
 	rising = level && (io->st.lines >> pin & 1) == 0;
 	io->st.lines = level ? io->st.lines | 1u << pin : io->st.lines & ~(1u << pin);
-	if (is_level(io->st.redir[pin]))
+	if (io->w.remote != NULL && io->started)
+		io->w.remote->line(io->w.remote->ctx, pin, level);
+	else if (io->w.remote != NULL)
+		; /* its inputs go there with the rest */
+	else if (is_level(io->st.redir[pin]))
 		service_level(io, pin);
 	else if (rising && (io->st.redir[pin] & RTE_MASKED) == 0)
 		(void)send(io, io->st.redir[pin]); /* an edge on a masked pin is lost (82093AA 3.2.4) */
@@ -172,6 +205,8 @@ write_redir(struct ioapic *io, unsigned index, uint32_t val)
 	/* An edge entry has no remote IRR: making it edge is how older systems clear a stuck one. */
 	if (!is_level(io->st.redir[pin]))
 		io->st.redir[pin] &= ~RTE_REMOTE_IRR;
+	if ((is_level(old) || is_level(io->st.redir[pin])) && ((old ^ io->st.redir[pin]) & ~RTE_SILENT) != 0)
+		tell_pins(io);
 	service_level(io, pin);
 }
 
@@ -253,7 +288,63 @@ ioapic_map(struct ioapic *io, struct io_bus *mmio, struct err *err)
 	const struct io_region r = {"ioapic",	 io->cfg.base, IOAPIC_LEN, IO_W1 | IO_W2 | IO_W4 | IO_SPLIT,
 				    ioapic_read, ioapic_write, io};
 
-	return io_bus_add(mmio, &r, err);
+	return io->w.remote != NULL ? 0 : io_bus_add(mmio, &r, err);
+}
+
+/* ---- one in the host's kernel: lock held ---- */
+
+static void
+remote_send(struct ioapic *io)
+{
+	struct x86_ioapic to = {.id = io->st.id, .select = io->st.select, .lines = io->st.lines};
+
+	for (unsigned pin = 0; pin < IOAPIC_PINS; pin++)
+		to.redir[pin] = io->st.redir[pin];
+	if (io->w.remote->set(io->w.remote->ctx, &to) != 0)
+		log_error("ioapic: the host's kernel does not take its state");
+}
+
+/* Levels are the devices', and were told here as well. */
+static void
+remote_fetch(struct ioapic *io)
+{
+	struct x86_ioapic from;
+
+	if (io->w.remote->get(io->w.remote->ctx, &from) != 0) {
+		log_error("ioapic: the host's kernel does not give its state");
+		return;
+	}
+	io->st.id = from.id & 0x0f000000;
+	io->st.select = from.select & 0xff;
+	for (unsigned pin = 0; pin < IOAPIC_PINS; pin++) {
+		io->st.redir[pin] = from.redir[pin] & (RTE_WRITABLE | RTE_REMOTE_IRR);
+		if (!is_level(io->st.redir[pin]))
+			io->st.redir[pin] &= ~RTE_REMOTE_IRR;
+	}
+}
+
+static void
+ioapic_start(void *dev)
+{
+	struct ioapic *io = dev;
+
+	pthread_mutex_lock(&io->lock);
+	io->started = true;
+	if (io->w.remote != NULL)
+		remote_send(io);
+	pthread_mutex_unlock(&io->lock);
+}
+
+static void
+ioapic_stop(void *dev)
+{
+	struct ioapic *io = dev;
+
+	pthread_mutex_lock(&io->lock);
+	if (io->w.remote != NULL && io->started)
+		remote_fetch(io);
+	io->started = false;
+	pthread_mutex_unlock(&io->lock);
 }
 
 /* ---- life ---- */
@@ -268,6 +359,7 @@ ioapic_reset(void *dev)
 		io->st.redir[pin] = RTE_MASKED;
 	io->st.id = (uint32_t)io->cfg.id << 24;
 	io->st.select = 0;
+	tell_pins(io);
 	pthread_mutex_unlock(&io->lock);
 }
 
@@ -280,7 +372,7 @@ ioapic_st(void *dev)
 static int
 ioapic_post_load(void *dev, struct err *err)
 {
-	const struct ioapic *io = dev;
+	struct ioapic *io = dev;
 
 	for (unsigned pin = 0; pin < IOAPIC_PINS; pin++) {
 		uint64_t rte = io->st.redir[pin];
@@ -292,6 +384,7 @@ ioapic_post_load(void *dev, struct err *err)
 	}
 	if ((io->st.id & ~0x0f000000u) != 0 || io->st.select > 0xff || io->st.lines >> IOAPIC_PINS != 0)
 		return err_set(err, EINVAL, "ioapic: impossible state (damaged snapshot)");
+	tell_pins(io);
 	return 0;
 }
 
@@ -301,6 +394,8 @@ ioapic_copy_st(void *dev, void *to)
 	struct ioapic *io = dev;
 
 	pthread_mutex_lock(&io->lock);
+	if (io->w.remote != NULL && io->started)
+		remote_fetch(io);
 	*(struct ioapic_st *)to = io->st;
 	pthread_mutex_unlock(&io->lock);
 }
@@ -339,6 +434,8 @@ const struct device_ops ioapic_device_ops = {
     .type = "ioapic",
     .destroy = ioapic_destroy,
     .reset = ioapic_reset,
+    .start = ioapic_start,
+    .stop = ioapic_stop,
     .state = &ioapic_table,
     .st = ioapic_st,
     .post_load = ioapic_post_load,

@@ -13,6 +13,7 @@
 #include <stdint.h>
 #include "base/err.h"
 #include "dev/device.h"
+#include "x86/apic.h"
 
 struct ioapic;
 struct io_bus;
@@ -25,10 +26,23 @@ struct ioapic_cfg {
 	uint8_t id;    /* power-on value of the ID register, 0..15 */
 };
 
+/* An I/O APIC that is in the host's kernel, as pic_remote. */
+struct ioapic_remote {
+	void (*line)(void *ctx, unsigned pin, bool level);
+	int (*get)(void *ctx, struct x86_ioapic *io);
+	int (*set)(void *ctx, const struct x86_ioapic *io);
+	void *ctx;
+};
+
 struct ioapic_wires {
 	/* lapic_message_wire(): true when an APIC took it. */
 	bool (*message)(void *ctx, uint32_t dest, bool logical, unsigned mode, uint8_t vector, bool level);
 	void *ctx;
+	/* What the level-triggered pins send, all of them at each change; may be NULL. For APICs that must
+	 * know whose EOIs to hand up. With the lock held. */
+	void (*pins)(void *ctx, const struct x86_pin_message *pin, unsigned count);
+	void *pins_ctx;
+	const struct ioapic_remote *remote; /* NULL: it is here */
 	/*
 	 * For a remapping unit, else NULL; then used instead: the message as the write that it is (address
 	 * 0xfeexxxxx; VT-d 5.1.5.1). Bits 55:48 of an entry can be written then. True when it arrived.

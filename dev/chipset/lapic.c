@@ -56,6 +56,8 @@ compute_pending(const struct lapic *l)
 {
 	int irrv;
 
+	if (lapic_is_remote(l))
+		return l->st.lint0 ? LAPIC_EXTINT : LAPIC_NONE;
 	if (extint_asserted(l))
 		return LAPIC_EXTINT;
 	if (!lapic_hw_enabled(l))
@@ -482,7 +484,7 @@ lapic_reset_registers(struct lapic *l)
 void
 lapic_set_base(struct lapic *l, uint64_t base)
 {
-	bool mapped = (base & (BASE_EN | BASE_EXTD)) == BASE_EN;
+	bool mapped = (base & (BASE_EN | BASE_EXTD)) == BASE_EN && !lapic_is_remote(l);
 
 	l->st.apic_base = base;
 	atomic_store_explicit(&l->mmio_base, mapped ? base & BASE_ADDR : UINT64_MAX, memory_order_relaxed);
@@ -678,6 +680,8 @@ lapic_virtual_wire(struct lapic_set *s)
 	write_svr(l, SVR_ENABLE | 0xff);
 	write_lvt(l, LVT_LINT0, DM_EXTINT << 8, &act);
 	write_lvt(l, LVT_LINT1, DM_NMI << 8, &act);
+	if (lapic_is_remote(l) && l->started)
+		lapic_remote_send(l);
 	lapic_update(l, &act);
 	pthread_mutex_unlock(&l->lock);
 	lapic_act(l, &act);

@@ -15,6 +15,7 @@
 #include "base/err.h"
 #include "base/vmclock.h"
 #include "dev/device.h"
+#include "x86/apic.h"
 
 struct lapic_set;
 
@@ -37,6 +38,15 @@ struct lapic_cfg {
 	uint8_t maxphyaddr; /* physical address bits of CPUID: higher ones in IA32_APIC_BASE are #GP; 0: 52 */
 };
 
+/* APICs that are in the host's kernel. msi from any thread; the others for a vCPU that does not run. 0, or
+ * -errno. */
+struct lapic_remote {
+	bool (*msi)(void *ctx, uint64_t addr, uint32_t data); /* true: an APIC took it */
+	int (*get)(void *ctx, unsigned cpu, struct x86_apic *a);
+	int (*set)(void *ctx, unsigned cpu, const struct x86_apic *a);
+	void *ctx;
+};
+
 struct lapic_wires {
 	struct vm_clock *clock;
 	const struct lapic_cpu_ops *cpu_ops;
@@ -45,6 +55,7 @@ struct lapic_wires {
 	void *eoi_ctx;
 	int (*extint_ack)(void *ctx); /* INTA cycle to the PIC: vector */
 	void *extint_ctx;
+	const struct lapic_remote *remote; /* NULL: the APICs are here */
 };
 
 LH_MUST_CHECK struct lapic_set *lapic_create(const struct lapic_cfg *cfg, const struct lapic_wires *w,
@@ -111,6 +122,12 @@ bool lapic_message_x2(struct lapic_set *s, uint32_t dest, bool logical, unsigned
 		      bool level);
 /* The same as lapic_message(), as ioapic_wires.message. */
 bool lapic_message_wire(void *set, uint32_t dest, bool logical, unsigned mode, uint8_t vector, bool level);
+
+/* The same as address and data. */
+void lapic_message_as_msi(uint32_t dest, bool logical, unsigned mode, uint8_t vector, bool level,
+			  uint64_t *addr, uint32_t *data);
+/* Remote APICs ended a level-triggered interrupt. */
+void lapic_remote_eoi(struct lapic_set *s, uint8_t vector);
 
 /* The PIC's INTR output, wired to LINT0 of vCPU 0 (virtual wire mode); NMI to LINT1 of all. */
 void lapic_lint0(struct lapic_set *s, bool level);

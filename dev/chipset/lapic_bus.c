@@ -346,6 +346,13 @@ bus_message(struct lapic_set *s, uint32_t dest, bool wide, bool logical, unsigne
 		log_guest("lapic: interrupt message with reserved delivery mode %u dropped", mode);
 		return false;
 	}
+	if (s->w.remote != NULL) {
+		uint64_t addr;
+		uint32_t data;
+
+		lapic_message_as_msi(dest, logical, mode, vector, level, &addr, &data);
+		return s->w.remote->msi(s->w.remote->ctx, addr, data);
+	}
 	return send(s, &m);
 }
 
@@ -406,7 +413,7 @@ lapic_lint0(struct lapic_set *s, bool level)
 	struct lapic_actions act = {0};
 
 	pthread_mutex_lock(&l->lock);
-	if (level && !l->st.lint0) {
+	if (level && !l->st.lint0 && !lapic_is_remote(l)) {
 		l->st.lint0 = true;
 		/* As an edge, unless it is a fixed level; ExtINT follows the level in lapic_update(). */
 		if (lapic_hw_enabled(l) && !((l->st.lvt[LVT_LINT0] & LVT_LEVEL) != 0 &&
@@ -428,6 +435,12 @@ lapic_lint1_nmi(struct lapic_set *s)
 		struct lapic_actions act = {0};
 
 		pthread_mutex_lock(&l->lock);
+		if (lapic_is_remote(l) && l->started) {
+			act.what |= ACT_NMI; /* its LVT entry is not asked */
+			pthread_mutex_unlock(&l->lock);
+			lapic_act(l, &act);
+			continue;
+		}
 		/* With the APIC off the pin is the processor's own NMI (11.4.3). */
 		if (lapic_hw_enabled(l))
 			lapic_local_interrupt(l, LVT_LINT1, false, &act);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Inside of the local APICs: lapic.c (registers, modes), lapic_timer.c (the timer),
- * lapic_bus.c (messages, local interrupts), lapic_set.c (life, state). Sections are of SDM vol. 3A.
+ * lapic_bus.c (messages, local interrupts), lapic_set.c (life, state), lapic_remote.c (APICs in a kernel).
+ * Sections are of SDM vol. 3A.
  *
  * What one APIC's change asks of others (a wake, an IPI, an EOI broadcast) is noted in a
  * `struct lapic_actions` under the APIC's lock and done by lapic_act() after it is dropped.
@@ -98,7 +99,7 @@ struct lapic {
 	unsigned cpu;
 	uint32_t id;
 	pthread_mutex_t lock; /* everything below */
-	bool started;	      /* the timer may be armed */
+	bool started;	      /* the timer may be armed; the remote one has the state */
 	struct vm_timer timer;
 	struct lapic_st st;
 };
@@ -169,6 +170,16 @@ void lapic_error(struct lapic *l, uint32_t esr_bit, struct lapic_actions *act);
 void lapic_local_interrupt(struct lapic *l, enum lvt_index i, bool level, struct lapic_actions *act);
 void lapic_lint0_level(struct lapic *l, struct lapic_actions *act); /* level-triggered LINT0: send when due */
 void lapic_send_icr(struct lapic_set *s, unsigned cpu, uint64_t icr, bool wide);
+
+/* lapic_remote.c: st goes there, or comes from there */
+void lapic_remote_send(struct lapic *l);
+void lapic_remote_fetch(struct lapic *l);
+
+static inline bool
+lapic_is_remote(const struct lapic *l)
+{
+	return l->set->w.remote != NULL;
+}
 
 /* lapic_timer.c */
 void lapic_timer_fired(void *arg); /* the vm_timer's callback: takes the lock itself */

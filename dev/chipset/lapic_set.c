@@ -78,6 +78,8 @@ lapic_start(void *dev)
 	for (unsigned i = 0; i < s->cpus; i++) {
 		pthread_mutex_lock(&s->apic[i]->lock);
 		s->apic[i]->started = true;
+		if (s->w.remote != NULL)
+			lapic_remote_send(s->apic[i]);
 		lapic_timer_rearm(s->apic[i]);
 		pthread_mutex_unlock(&s->apic[i]->lock);
 	}
@@ -90,6 +92,8 @@ lapic_stop(void *dev)
 
 	for (unsigned i = 0; i < s->cpus; i++) {
 		pthread_mutex_lock(&s->apic[i]->lock);
+		if (s->w.remote != NULL && s->apic[i]->started)
+			lapic_remote_fetch(s->apic[i]);
 		s->apic[i]->started = false;
 		pthread_mutex_unlock(&s->apic[i]->lock);
 		vm_timer_cancel_sync(&s->apic[i]->timer);
@@ -254,7 +258,8 @@ cpu_post_load(void *dev, struct err *err)
 	return 0;
 }
 
-/* The timer's count as of now: what a read of the current count register gives. */
+/* The timer's count as of now: what a read of the current count register gives. A remote APIC's vCPU must not
+ * run. */
 static void
 cpu_copy_st(void *dev, void *to)
 {
@@ -262,8 +267,10 @@ cpu_copy_st(void *dev, void *to)
 	struct lapic_st *st = to;
 
 	pthread_mutex_lock(&l->lock);
+	if (lapic_is_remote(l) && l->started)
+		lapic_remote_fetch(l);
 	*st = l->st;
-	if (st->timer_running) {
+	if (st->timer_running && !lapic_is_remote(l)) {
 		st->timer_left = lapic_timer_current(l);
 		st->timer_anchor_ns = vm_clock_now_ns(l->set->w.clock);
 	}

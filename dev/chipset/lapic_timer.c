@@ -112,7 +112,7 @@ lapic_timer_rearm(struct lapic *l)
 {
 	uint64_t ns;
 
-	if (next_deadline(l, &ns))
+	if (!lapic_is_remote(l) && next_deadline(l, &ns))
 		vm_timer_set(&l->timer, ns);
 	else
 		vm_timer_cancel(&l->timer);

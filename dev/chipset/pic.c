@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "base/util.h"
 #include "dev/bus.h"
 
@@ -59,6 +60,7 @@ struct pic_st {
 struct pic {
 	struct pic_wires w;
 	pthread_mutex_t lock;
+	bool started; /* the remote ones have the state */
 	struct pic_st st;
 };
 
@@ -147,6 +149,8 @@ chip_set_line(struct chip_st *c, unsigned input, bool level)
 static void
 set_intr(struct pic *p, bool level)
 {
+	if (p->w.remote != NULL)
+		return; /* the remote ones have a wire of their own */
 	if (level != p->st.intr) {
 		p->st.intr = level;
 		irq_set(&p->w.intr, level);
@@ -178,6 +182,8 @@ pic_set_irq(void *pic, unsigned irq, bool level)
 		return;
 	pthread_mutex_lock(&p->lock);
 	chip_set_line(&p->st.chip[irq / 8], irq % 8, level);
+	if (p->w.remote != NULL && p->started)
+		p->w.remote->line(p->w.remote->ctx, irq, level);
 	update(p);
 	pthread_mutex_unlock(&p->lock);
 }
@@ -415,6 +421,8 @@ pic_map(struct pic *p, struct io_bus *pio, struct err *err)
 	    {"pic elcr", 0x4d0, 2, IO_W1 | IO_SPLIT, elcr_read, elcr_write, p},
 	};
 
+	if (p->w.remote != NULL)
+		return 0;
 	for (size_t i = 0; i < ARRAY_LEN(regions); i++) {
 		int rc = io_bus_add(pio, &regions[i], err);
 
@@ -422,6 +430,96 @@ pic_map(struct pic *p, struct io_bus *pio, struct err *err)
 			return rc;
 	}
 	return 0;
+}
+
+/* ---- chips in the host's kernel: lock held ---- */
+
+static void
+remote_send(struct pic *p)
+{
+	struct x86_pic to[2];
+
+	for (unsigned i = 0; i < 2; i++) {
+		const struct chip_st *c = &p->st.chip[i];
+
+		to[i] = (struct x86_pic){
+		    .lines = c->lines,
+		    .latched = c->latched,
+		    .isr = c->isr,
+		    .imr = c->imr,
+		    .elcr = c->elcr,
+		    .vector_base = c->vector_base,
+		    .lowest = c->lowest,
+		    .init = c->init,
+		    .want_icw4 = c->want_icw4,
+		    .aeoi = c->aeoi,
+		    .rotate_aeoi = c->rotate_aeoi,
+		    .sfnm = c->sfnm,
+		    .smm = c->smm,
+		    .poll = c->poll,
+		    .read_isr = c->read_isr,
+		};
+	}
+	if (p->w.remote->set(p->w.remote->ctx, to) != 0)
+		log_error("pic: the host's kernel does not take its state");
+}
+
+/* Levels are the devices', and were told here as well. */
+static void
+remote_fetch(struct pic *p)
+{
+	struct x86_pic from[2];
+
+	if (p->w.remote->get(p->w.remote->ctx, from) != 0) {
+		log_error("pic: the host's kernel does not give its state");
+		return;
+	}
+	for (unsigned i = 0; i < 2; i++) {
+		struct chip_st *c = &p->st.chip[i];
+
+		*c = (struct chip_st){
+		    .lines = c->lines,
+		    .latched = from[i].latched,
+		    .isr = from[i].isr,
+		    .imr = from[i].imr,
+		    .elcr = from[i].elcr,
+		    .vector_base = from[i].vector_base,
+		    .lowest = from[i].lowest,
+		    .icw3 = c->icw3,
+		    .init = from[i].init,
+		    .want_icw4 = from[i].want_icw4,
+		    .aeoi = from[i].aeoi,
+		    .rotate_aeoi = from[i].rotate_aeoi,
+		    .sfnm = from[i].sfnm,
+		    .smm = from[i].smm,
+		    .poll = from[i].poll,
+		    .read_isr = from[i].read_isr,
+		};
+	}
+}
+
+static void
+pic_start(void *dev)
+{
+	struct pic *p = dev;
+
+	pthread_mutex_lock(&p->lock);
+	p->started = true;
+	if (p->w.remote != NULL)
+		remote_send(p);
+	pthread_mutex_unlock(&p->lock);
+}
+
+static void
+pic_stop(void *dev)
+{
+	struct pic *p = dev;
+
+	pthread_mutex_lock(&p->lock);
+	if (p->w.remote != NULL && p->started)
+		remote_fetch(p);
+	p->started = false;
+	pthread_mutex_unlock(&p->lock);
 }
 
 /* ---- life ---- */
@@ -468,6 +566,8 @@ pic_copy_st(void *dev, void *to)
 	struct pic *p = dev;
 
 	pthread_mutex_lock(&p->lock);
+	if (p->w.remote != NULL && p->started)
+		remote_fetch(p);
 	*(struct pic_st *)to = p->st;
 	pthread_mutex_unlock(&p->lock);
 }
@@ -502,6 +602,8 @@ const struct device_ops pic_device_ops = {
     .type = "pic",
     .destroy = pic_destroy,
     .reset = pic_reset,
+    .start = pic_start,
+    .stop = pic_stop,
     .state = &pic_table,
     .st = pic_st,
     .post_load = pic_post_load,

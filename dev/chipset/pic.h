@@ -13,12 +13,23 @@
 #include "base/err.h"
 #include "dev/device.h"
 #include "dev/irq.h"
+#include "x86/apic.h"
 
 struct pic;
 struct io_bus;
 
+/* 8259s that are in the host's kernel, as lapic_remote. Between start and stop they have the state. line from
+ * any thread; the others while no vCPU runs. 0, or -errno. */
+struct pic_remote {
+	void (*line)(void *ctx, unsigned irq, bool level);
+	int (*get)(void *ctx, struct x86_pic pic[2]);
+	int (*set)(void *ctx, const struct x86_pic pic[2]);
+	void *ctx;
+};
+
 struct pic_wires {
-	struct irq_wire intr; /* the master's INTR output: lapic_lint0(), IOAPIC pin 0 */
+	struct irq_wire intr;		 /* the master's INTR output: lapic_lint0(), IOAPIC pin 0 */
+	const struct pic_remote *remote; /* NULL: the chips are here */
 };
 
 LH_MUST_CHECK struct pic *pic_create(const struct pic_wires *w, struct err *err);

@@ -22,6 +22,17 @@
 
 enum { BURST_MAX = 4096, PIECE = 64 };
 
+static struct engine_vm *
+make_soft(struct kvm_vm *vm, const struct engine_vm_cfg *cfg, struct err *err)
+{
+	struct engine_vm *soft = engine_soft.vm_create(cfg, err);
+
+	if (soft == NULL || !vm->logging || engine_soft.dirty_start(soft, err) == 0)
+		return soft;
+	engine_soft.vm_destroy(soft);
+	return NULL;
+}
+
 /* The soft VM is made when first needed: most hosts' KVM never does. */
 int
 kvm_assist_init(struct kvm_cpu *c, struct err *err)
@@ -40,7 +51,7 @@ kvm_assist_init(struct kvm_cpu *c, struct err *err)
 	memset(c->assist.state, 0, sizeof(*c->assist.state));
 	pthread_mutex_lock(&vm->lock);
 	if (vm->soft == NULL)
-		vm->soft = engine_soft.vm_create(&cfg, &e);
+		vm->soft = make_soft(vm, &cfg, &e);
 	kvm_dirty_watch(vm);
 	if (vm->soft != NULL)
 		c->assist.soft = engine_soft.vcpu_create(vm->soft, c->id, c->cpuid, &e);
@@ -94,6 +105,8 @@ take_soft_exit(struct kvm_cpu *c, struct vm_exit *x)
 	enum vm_exit_kind kind = x->kind;
 	char why[100];
 
+	if (kvm_has_apic(c->vm) && kind == VM_EXIT_HLT)
+		return put_back(c, x); /* and KVM waits */
 	switch (kind) {
 	case VM_EXIT_IO:
 	case VM_EXIT_MMIO:
@@ -115,6 +128,16 @@ take_soft_exit(struct kvm_cpu *c, struct vm_exit *x)
 	}
 }
 
+/* The soft vCPU is at the instruction that KVM refused. */
+static bool
+at_first(struct kvm_cpu *c)
+{
+	struct x86_state *s = c->assist.state;
+
+	engine_soft.get_state(c->assist.soft, X86_STATE_GPR, s);
+	return s->rip == c->assist.refused;
+}
+
 /* Step until the burst is over and no instruction is half done. True: *x holds an exit for the caller. */
 static bool
 step(struct kvm_cpu *c, struct vm_exit *x, unsigned burst)
@@ -123,8 +146,12 @@ step(struct kvm_cpu *c, struct vm_exit *x, unsigned burst)
 		unsigned n = MIN(burst, (unsigned)PIECE); /* look for kicks now and then */
 
 		c->ctr.assisted += n;
-		if (soft_vcpu_step(c->assist.soft, n, x) != 0)
-			return take_soft_exit(c, x);
+		while (soft_vcpu_step(c->assist.soft, n, x) != 0) {
+			if (!kvm_has_apic(c->vm) || !kvm_apic_owns(c, x))
+				return take_soft_exit(c, x);
+			if (!kvm_apic_answer(c, x, at_first(c)))
+				return put_back(c, x);
+		}
 		burst -= n;
 	} while ((burst > 0 && !atomic_load(&c->kicked)) || soft_vcpu_open(c->assist.soft));
 	return put_back(c, x);
@@ -142,9 +169,9 @@ fetch(struct kvm_cpu *c, struct err *err)
 {
 	int r = kvm_assist_init(c, err);
 
-	kvm_dirty_unseen(c->vm);
 	if (r == 0)
 		r = kvm_fetch(c, X86_STATE_ALL, c->assist.state);
+	c->cr8 = r == 0 && kvm_has_apic(c->vm) ? c->assist.state->cr8 : c->cr8;
 	if (r == 0)
 		r = engine_soft.set_state(c->assist.soft, X86_STATE_ALL, c->assist.state, err);
 	if (r != 0 && err->code == 0)
@@ -161,6 +188,7 @@ kvm_assist(struct kvm_cpu *c, struct vm_exit *x, const char *why)
 	if (fetch(c, &err) != 0)
 		return give_up(c, x, err.msg);
 	c->assist.open = true;
+	c->assist.refused = c->assist.state->rip;
 	if (c->assist.state->rip == c->assist.rip && c->trace.file == NULL)
 		c->assist.burst = MIN(c->assist.burst * 2, (unsigned)BURST_MAX);
 	else
@@ -178,7 +206,7 @@ kvm_assist_doubts_shutdown(struct kvm_cpu *c)
 
 	pthread_mutex_lock(&vm->lock);
 	if (vm->broken < 0)
-		vm->broken = MAX(kvm_examine(&err), 0);
+		vm->broken = MAX(kvm_examine(KVM_PARTS_ALL, &err), 0);
 	doubt = vm->broken != 0;
 	pthread_mutex_unlock(&vm->lock);
 	return doubt;

@@ -162,54 +162,40 @@ offers_too_little(const struct kvm_cpuid2 *k)
 }
 
 bool
-kvm_cpuid_suspicious(const struct kvm_dev *dev)
+kvm_cpuid_suspicious(void)
 {
-	struct kvm_cpuid2 *k = table_alloc();
-	bool r = k != NULL && kvm_ioctl(dev->fd, KVM_GET_SUPPORTED_CPUID, k) == 0 && offers_too_little(k);
+	const struct kvm_cpuid2 *k = kvm_supported_cpuid();
 
-	free(k);
-	return r;
+	return k != NULL && offers_too_little(k);
 }
 
-static void
-ask_vcpu(const struct kvm_dev *dev, const struct x86_cpuid *t, struct kvm_cpuid2 *k)
+/* NULL: it cannot be asked. */
+static struct kvm_cpuid2 *
+ask_vcpu(const struct x86_cpuid *t, const struct kvm_cpuid2 *offered)
 {
+	struct kvm_cpuid2 *k = table_alloc();
 	struct x86_cpuid less = *t;
-	struct err err = {0};
-	int vm = kvm_dev_create_vm(dev, &err), vcpu;
 
-	if (vm < 0)
-		return;
-	limit(&less, k);
-	vcpu = kvm_ioctl_n(vm, KVM_CREATE_VCPU, 0);
-	if (vcpu >= 0 && kvm_cpuid_set(vcpu, &less, &err) == 0) {
-		k->nent = KVM_LEAVES;
-		(void)kvm_ioctl(vcpu, KVM_GET_CPUID2, k);
-	}
-	if (vcpu >= 0)
-		close(vcpu);
-	close(vm);
+	limit(&less, offered);
+	if (k != NULL && kvm_ask_cpuid(&less, k))
+		return k;
+	free(k);
+	return NULL;
 }
 
 void
 kvm_cpuid_filter(struct x86_cpuid *t)
 {
-	struct kvm_cpuid2 *k = table_alloc();
-	struct kvm_dev dev;
-	struct err err = {0};
+	const struct kvm_cpuid2 *k = kvm_supported_cpuid();
+	struct kvm_cpuid2 *more = NULL;
 
 	engine_soft.cpuid_filter(t);
-	if (k == NULL || kvm_dev_open(&dev, &err) != 0) {
-		free(k);
+	if (k == NULL)
 		return; /* the VM cannot be made either, and that says why */
-	}
-	if (kvm_ioctl(dev.fd, KVM_GET_SUPPORTED_CPUID, k) == 0) {
-		if (offers_too_little(k))
-			ask_vcpu(&dev, t, k);
-		limit(t, k);
-	}
-	kvm_dev_close(&dev);
-	free(k);
+	if (offers_too_little(k))
+		more = ask_vcpu(t, k);
+	limit(t, more != NULL ? more : k);
+	free(more);
 }
 
 int

@@ -5,7 +5,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -104,6 +106,8 @@ check(const struct kvm_dev *d, int cap)
 	return kvm_ioctl_n(d->fd, KVM_CHECK_EXTENSION, (unsigned long)cap);
 }
 
+enum { X2APIC_API = KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK };
+
 static int
 read_caps(struct kvm_dev *d, struct err *err)
 {
@@ -129,6 +133,11 @@ read_caps(struct kvm_dev *d, struct err *err)
 	d->enforce_pv = check(d, KVM_CAP_ENFORCE_PV_FEATURE_CPUID) > 0;
 	d->pmu = (check(d, KVM_CAP_PMU_CAPABILITY) & KVM_PMU_CAP_DISABLE) != 0;
 	d->tsc_offset = check(d, KVM_CAP_VCPU_ATTRIBUTES) > 0;
+	d->clock = check(d, KVM_CAP_ADJUST_CLOCK) > 0;
+	d->irqchip = check(d, KVM_CAP_IRQCHIP) > 0 && check(d, KVM_CAP_SIGNAL_MSI) > 0 &&
+		     check(d, KVM_CAP_IRQ_ROUTING) > 0 && check(d, KVM_CAP_MP_STATE) > 0 &&
+		     (check(d, KVM_CAP_X2APIC_API) & X2APIC_API) == X2APIC_API;
+	d->split = d->irqchip && check(d, KVM_CAP_SPLIT_IRQCHIP) > 0;
 	d->quirks = (unsigned)MAX(check(d, KVM_CAP_DISABLE_QUIRKS2), 0);
 	d->dirty_ring =
 	    (unsigned)MAX(check(d, KVM_CAP_DIRTY_LOG_RING_ACQ_REL), 0) / sizeof(struct kvm_dirty_gfn);
@@ -175,4 +184,34 @@ kvm_dev_create_vm(const struct kvm_dev *d, struct err *err)
 		break;
 	}
 	return fd >= 0 ? fd : err_set(err, -fd, "kvm: no VM: %s", strerror(-fd));
+}
+
+/* ---- what it offers ---- */
+
+enum { CPUID_ENTRIES = 256 };
+
+static pthread_once_t supported_once = PTHREAD_ONCE_INIT;
+static struct kvm_cpuid2 *supported;
+
+static void
+read_supported(void)
+{
+	int fd = open(KVM_PATH, O_RDWR | O_CLOEXEC);
+
+	supported = calloc(1, sizeof(*supported) + CPUID_ENTRIES * sizeof(supported->entries[0]));
+	if (supported != NULL)
+		supported->nent = CPUID_ENTRIES;
+	if (supported != NULL && (fd < 0 || kvm_ioctl(fd, KVM_GET_SUPPORTED_CPUID, supported) != 0)) {
+		free(supported);
+		supported = NULL;
+	}
+	if (fd >= 0)
+		close(fd);
+}
+
+const struct kvm_cpuid2 *
+kvm_supported_cpuid(void)
+{
+	pthread_once(&supported_once, read_supported);
+	return supported;
 }

@@ -13,6 +13,8 @@ struct kvm_dev {
 	size_t run_bytes; /* of a vCPU's shared page */
 	unsigned slots;	  /* memory slots of a VM */
 	bool sregs2, xcrs, payload, emulation_exit, enforce_pv, pmu, tsc_offset;
+	bool clock;	     /* KVM_SET_CLOCK */
+	bool irqchip, split; /* controllers in the kernel; the local APICs only */
 	unsigned quirks;     /* that can be switched off */
 	unsigned dirty_ring; /* most entries of a ring; 0: no rings */
 };
@@ -20,6 +22,10 @@ struct kvm_dev {
 /* 0, or -errno: the message says what is missing and who can help. */
 LH_MUST_CHECK int kvm_dev_open(struct kvm_dev *d, struct err *err);
 void kvm_dev_close(struct kvm_dev *d);
+
+/* KVM_GET_SUPPORTED_CPUID, which takes half a millisecond on some hosts: asked once a process. NULL: it
+ * failed. */
+const struct kvm_cpuid2 *kvm_supported_cpuid(void);
 
 /* ioctl() that goes on after a signal. */
 int kvm_ioctl(int fd, unsigned long request, void *arg);

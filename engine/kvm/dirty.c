@@ -2,7 +2,7 @@
 /*
  * The dirty log: KVM's bitmaps a slot, or its rings a vCPU. Both end up in one bitmap of the VM's, with a bit
  * a page of the map. What the host writes (devices, loaders) is seen by KVM in neither; the map's watcher
- * tells of it. What the interpreter writes (assist.c) nobody tells of: then all pages count as written.
+ * tells of it. What the interpreter writes (assist.c, helped.c) is in its own engine's log.
  */
 #include "engine/kvm/internal.h"
 
@@ -45,12 +45,6 @@ void
 kvm_dirty_watch(struct kvm_vm *vm)
 {
 	gpmap_set_watcher(vm->cfg.mem, vm->dirty != NULL ? on_written : NULL, vm);
-}
-
-void
-kvm_dirty_unseen(struct kvm_vm *vm)
-{
-	atomic_store(&vm->unseen, true);
 }
 
 /* ---- rings ---- */
@@ -190,9 +184,10 @@ kvm_dirty_start(struct engine_vm *v, struct err *err)
 	vm->dirty = calloc((pages + 63) / 64, sizeof(*vm->dirty));
 	if (vm->dirty == NULL)
 		return err_set(err, ENOMEM, "kvm: dirty log: no memory");
-	atomic_store(&vm->unseen, false);
 	kvm_dirty_watch(vm);
 	r = set_logging(vm, true);
+	if (r == 0 && vm->soft != NULL && engine_soft.dirty_start(vm->soft, err) != 0)
+		r = -err->code;
 	if (r == 0)
 		return 0;
 	kvm_dirty_stop(v);
@@ -203,7 +198,6 @@ int
 kvm_dirty_fetch(struct engine_vm *v, uint64_t gpa, uint8_t *bitmap, size_t bytes, struct err *err)
 {
 	struct kvm_vm *vm = kvm_vm_of(v);
-	bool all;
 	int r = 0;
 
 	if (vm->ring_entries != 0)
@@ -212,13 +206,8 @@ kvm_dirty_fetch(struct engine_vm *v, uint64_t gpa, uint8_t *bitmap, size_t bytes
 		r = collect_bitmaps(vm);
 	if (r != 0)
 		return err_set(err, -r, "kvm: KVM_GET_DIRTY_LOG: %s", strerror(-r));
-	all = atomic_exchange(&vm->unseen, false);
-	for (unsigned n = 0; n < vm->cfg.maxcpus; n++) {
-		if (vm->cpus[n] != NULL && vm->cpus[n]->assist.open) { /* and goes on writing */
-			atomic_store(&vm->unseen, true);
-			all = true;
-		}
-	}
+	if (vm->soft != NULL && engine_soft.dirty_fetch(vm->soft, gpa, bitmap, bytes, err) != 0)
+		return -err->code;
 	for (uint64_t n = 0; n < bytes * 8; n++) {
 		const struct gm_range *g = gpmap_find(vm->cfg.mem, gpa + n * PAGE);
 		uint64_t page, bit;
@@ -227,8 +216,7 @@ kvm_dirty_fetch(struct engine_vm *v, uint64_t gpa, uint8_t *bitmap, size_t bytes
 			continue;
 		page = g->first_page + (gpa + n * PAGE - g->gpa) / PAGE;
 		bit = BIT(page % 64);
-		if ((__atomic_fetch_and(&vm->dirty[page / 64], ~bit, __ATOMIC_RELAXED) & bit) ||
-		    (all && g->kind == GM_RAM))
+		if (__atomic_fetch_and(&vm->dirty[page / 64], ~bit, __ATOMIC_RELAXED) & bit)
 			bitmap[n / 8] |= (uint8_t)(1u << (n % 8));
 	}
 	return 0;
@@ -240,6 +228,8 @@ kvm_dirty_stop(struct engine_vm *v)
 	struct kvm_vm *vm = kvm_vm_of(v);
 
 	(void)set_logging(vm, false);
+	if (vm->soft != NULL)
+		engine_soft.dirty_stop(vm->soft);
 	free(vm->dirty);
 	vm->dirty = NULL;
 	kvm_dirty_watch(vm);

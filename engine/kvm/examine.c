@@ -11,12 +11,13 @@
 
 #include <cpuid.h>
 #include <errno.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 #include "base/util.h"
-#include "engine/kvm/dev.h"
+#include "engine/kvm/internal.h"
 #include "x86/state.h"
 
 enum {
@@ -102,7 +103,6 @@ struct rig {
 	struct kvm_run *run;
 	struct kvm_sregs initial;
 	uint32_t ecx, ebx7; /* features that KVM offers */
-	struct kvm_cpuid2 *cpuid;
 };
 
 static void
@@ -238,26 +238,18 @@ part_works(struct rig *r, unsigned n)
 
 /* ---- making and unmaking it ---- */
 
-enum { LEAVES = 256 };
-
 static int
 set_cpuid(struct rig *r)
 {
-	static const size_t bytes = sizeof(struct kvm_cpuid2) + LEAVES * sizeof(struct kvm_cpuid_entry2);
-	struct kvm_cpuid2 *k =
-	    (struct kvm_cpuid2 *)(void *)(r->mem + BYTES); /* the room behind guest memory */
-	int ret;
+	const struct kvm_cpuid2 *k = kvm_supported_cpuid();
 
-	memset(k, 0, bytes);
-	k->nent = LEAVES;
-	ret = kvm_ioctl(r->dev.fd, KVM_GET_SUPPORTED_CPUID, k);
-	for (unsigned n = 0; ret == 0 && n < k->nent; n++) {
+	for (unsigned n = 0; k != NULL && n < k->nent; n++) {
 		if (k->entries[n].function == 1)
 			r->ecx = k->entries[n].ecx;
 		if (k->entries[n].function == 7 && k->entries[n].index == 0)
 			r->ebx7 = k->entries[n].ebx;
 	}
-	return ret != 0 ? ret : kvm_ioctl(r->vcpu, KVM_SET_CPUID2, k);
+	return k == NULL ? -EIO : kvm_ioctl(r->vcpu, KVM_SET_CPUID2, (void *)(uintptr_t)k);
 }
 
 static int
@@ -266,7 +258,7 @@ rig_set_up(struct rig *r)
 	struct kvm_userspace_memory_region k = {.memory_size = BYTES};
 	int ret;
 
-	r->mem = mmap(NULL, BYTES + 0x4000, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	r->mem = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (r->mem == MAP_FAILED)
 		return -errno;
 	k.userspace_addr = (uint64_t)(uintptr_t)r->mem;
@@ -294,7 +286,7 @@ rig_close(struct rig *r)
 	if (r->vm >= 0)
 		close(r->vm);
 	if (r->mem != MAP_FAILED)
-		munmap(r->mem, BYTES + 0x4000);
+		munmap(r->mem, BYTES);
 	kvm_dev_close(&r->dev);
 }
 
@@ -318,17 +310,49 @@ rig_open(struct rig *r, struct err *err)
 }
 
 int
-kvm_examine(struct err *err)
+kvm_examine(unsigned wanted, struct err *err)
 {
 	struct rig r;
 	int broken = 0, ret = rig_open(&r, err);
 
 	for (unsigned n = 0; ret == 0 && n < KVM_PARTS; n++) {
-		if (offered(&r, n) && !part_works(&r, n))
+		if ((wanted >> n & 1) && offered(&r, n) && !part_works(&r, n))
 			broken |= 1 << n;
 	}
 	rig_close(&r);
 	return ret != 0 ? ret : broken;
+}
+
+/* ---- what is wanted of each suspicious KVM: one VM for both, since making VMs takes most of the time ----
+ */
+
+static _Atomic int int_found = -1; /* kvm_examine_int()'s, once it is known */
+
+int
+kvm_examine_int(struct err *err)
+{
+	int found = atomic_load(&int_found);
+
+	if (found < 0) {
+		found = kvm_examine(1u << KVM_PART_INT, err);
+		if (found >= 0)
+			atomic_store(&int_found, found);
+	}
+	return found;
+}
+
+bool
+kvm_ask_cpuid(const struct x86_cpuid *offer, struct kvm_cpuid2 *told)
+{
+	struct rig r;
+	struct err err = {0};
+	bool ok = rig_open(&r, &err) == 0 && kvm_cpuid_set(r.vcpu, offer, &err) == 0 &&
+		  kvm_ioctl(r.vcpu, KVM_GET_CPUID2, told) == 0;
+
+	if (ok && set_cpuid(&r) == 0)
+		atomic_store(&int_found, part_works(&r, KVM_PART_INT) ? 0 : 1 << KVM_PART_INT);
+	rig_close(&r);
+	return ok;
 }
 
 /* ---- single steps ---- */

@@ -169,7 +169,6 @@ run_native(struct kvm_cpu *c, struct vm_exit *x)
 	bool write;
 	int r;
 
-	kvm_dirty_unseen(c->vm);
 	if (lend(c, &err) != 0)
 		goto fail;
 	c->ctr.native++;

@@ -25,11 +25,11 @@ struct kvm_vm {
 	struct kvm_cpu **cpus; /* cfg.maxcpus */
 	int *parked;	       /* descriptors of vCPUs that are gone, plus 1; 0: none */
 	unsigned slots;	       /* memory slots in use: one a range of the map, in its order */
+	enum engine_apic apic; /* never AUTO */
 	bool no_hardware;      /* KVM emulates in part what is not 64-bit ring 3 (helped.c) */
 	bool logging;	       /* the slots log writes */
 	unsigned ring_entries; /* of each vCPU's dirty ring; 0: bitmaps */
 	uint64_t *dirty;       /* a bit a page of the map (gm_range.first_page); while logging. Atomic. */
-	_Atomic bool unseen;   /* any page may be dirty */
 	unsigned xsave_bytes;
 	/* Rows of the canonical MSRs that KVM holds (msr.c). Found out with the first vCPU. */
 	bool msrs_known, msr_held[KVM_MSR_ROWS];
@@ -46,6 +46,7 @@ enum kvm_open { OPEN_NONE, OPEN_IO, OPEN_MMIO, OPEN_RDMSR, OPEN_WRMSR };
 struct kvm_cpu {
 	struct kvm_vm *vm;
 	unsigned id;
+	uint32_t apic_id; /* KVM's number of the vCPU where KVM has its APIC */
 	int fd;
 	struct kvm_run *run;
 	struct x86_cpuid *cpuid;
@@ -79,6 +80,7 @@ struct kvm_cpu {
 		unsigned burst;	  /* instructions to run before KVM is tried again */
 		uint64_t flushes; /* soft_vcpu_flushes() when KVM last forgot its shadow pages */
 		uint64_t rip;	  /* where KVM took over */
+		uint64_t refused; /* where it gave up */
 		struct x86_state *state;
 		char why[60];
 	} assist;
@@ -120,8 +122,27 @@ void kvm_dirty_vcpu_end(struct kvm_cpu *c);
 void kvm_dirty_drain(struct kvm_cpu *c);
 /* The map's one watcher is the log's, if it runs: the interpreter needs none. */
 void kvm_dirty_watch(struct kvm_vm *vm);
-/* Something wrote to memory that no log of KVM's sees. Any vCPU's thread. */
-void kvm_dirty_unseen(struct kvm_vm *vm);
+
+/* irqchip.c: controllers in KVM */
+extern const struct engine_accel kvm_accel;
+/* Settles vm->apic, once it is known whether KVM is any good; makes the controllers. Before the first vCPU.
+ */
+LH_MUST_CHECK int kvm_irqchip_init(struct kvm_vm *vm, struct err *err);
+static inline bool
+kvm_has_apic(const struct kvm_vm *vm)
+{
+	return vm->apic != ENGINE_APIC_USER;
+}
+/* KVM_GET_MP_STATE and KVM_SET_MP_STATE in canonical terms (enum x86_activity). */
+int kvm_activity_get(struct kvm_cpu *c, uint8_t *activity);
+int kvm_activity_set(struct kvm_cpu *c, uint8_t activity);
+/* The interpreter wants something of the APIC in KVM: answer its exit. False: KVM must run the instruction.
+ */
+bool kvm_apic_answer(struct kvm_cpu *c, struct vm_exit *x, bool first);
+/* An exit of the interpreter's that is the APIC's in KVM. */
+bool kvm_apic_owns(struct kvm_cpu *c, const struct vm_exit *x);
+/* The guest's TSC has another offset: a deadline that waits is measured anew. */
+void kvm_apic_deadline_moved(struct kvm_cpu *c);
 
 /* vcpu.c */
 struct engine_vcpu *kvm_vcpu_create(struct engine_vm *v, unsigned id, const struct x86_cpuid *cpuid,
@@ -173,8 +194,10 @@ bool kvm_msr_unknown(struct kvm_cpu *c, uint32_t msr, bool write, uint64_t *val)
 
 /* cpuid.c */
 /* KVM offers less than any processor has: it must be examined before it is believed. */
-bool kvm_cpuid_suspicious(const struct kvm_dev *dev);
+bool kvm_cpuid_suspicious(void);
 void kvm_cpuid_filter(struct x86_cpuid *t);
+/* examine.c: what a vCPU that is offered this table tells its guest; `told` has room for nent entries. */
+bool kvm_ask_cpuid(const struct x86_cpuid *offer, struct kvm_cpuid2 *told);
 LH_MUST_CHECK int kvm_cpuid_set(int vcpu_fd, const struct x86_cpuid *t, struct err *err);
 
 /* assist.c */

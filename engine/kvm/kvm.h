@@ -22,9 +22,15 @@ enum kvm_part {
 	KVM_PARTS,
 };
 
-/* Run a few instructions of each part in a VM of its own. The set of parts that do not work, or -errno when
- * no VM can be made. About a millisecond. Any thread. */
-LH_MUST_CHECK int kvm_examine(struct err *err);
+/*
+ * Does INT n work? 0; KVM_PART_INT's bit; or -errno. Examined once a process: it is a fact of the host.
+ */
+LH_MUST_CHECK int kvm_examine_int(struct err *err);
+enum { KVM_PARTS_ALL = (1 << KVM_PARTS) - 1 };
+
+/* Run a few instructions of each of these parts (a bit each) in a VM of its own. The set of parts that do not
+ * work, or -errno when no VM can be made. About a millisecond. Any thread. */
+LH_MUST_CHECK int kvm_examine(unsigned parts, struct err *err);
 /* 0 when KVM stops after each instruction that it is told to stop after; else an error. Any thread. */
 LH_MUST_CHECK int kvm_examine_steps(struct err *err);
 const char *kvm_part_name(enum kvm_part part);

@@ -225,6 +225,16 @@ tsc_store(struct kvm_cpu *c, uint64_t adjust)
 	return r;
 }
 
+/* KVM's own clock shows what the VM's does. */
+static void
+clock_follow(struct kvm_vm *vm)
+{
+	struct kvm_clock_data d = {.clock = vm_clock_now_ns(vm->cfg.clock)};
+
+	if (vm->dev.clock && kvm_ioctl(vm->fd, KVM_SET_CLOCK, &d) != 0)
+		vm->dev.clock = false; /* nothing that we offer depends on it */
+}
+
 void
 kvm_tsc_follow(struct kvm_cpu *c)
 {
@@ -236,6 +246,9 @@ kvm_tsc_follow(struct kvm_cpu *c)
 		return;
 	if (tsc_fetch(c, &m) != 0 || tsc_store(c, m.tsc_adjust) != 0)
 		log_error("kvm: vCPU %u: the TSC cannot be set", c->id);
+	clock_follow(c->vm);
+	if (kvm_has_apic(c->vm))
+		kvm_apic_deadline_moved(c);
 }
 
 /* ---- all ---- */
@@ -314,8 +327,8 @@ kvm_msr_board(uint32_t msr)
 }
 
 /*
- * What KVM must hand up though it knows it. x2APIC registers cannot be filtered, and need not be: without an
- * APIC in the kernel KVM knows none of them.
+ * What KVM must hand up though it knows it; but for the first, only when it has no APIC. x2APIC registers
+ * cannot be filtered, and need not be: without an APIC in the kernel KVM knows none of them.
  */
 static const uint32_t filtered[] = {MSR_HWCR, MSR_APIC_BASE, MSR_TSC_DEADLINE};
 
@@ -328,7 +341,7 @@ kvm_msr_filter(struct kvm_vm *vm, struct err *err)
 	    KVM_MSR_EXIT_REASON_INVAL | KVM_MSR_EXIT_REASON_UNKNOWN | KVM_MSR_EXIT_REASON_FILTER;
 	int r = kvm_enable_cap(vm->fd, KVM_CAP_X86_USER_SPACE_MSR, reasons);
 
-	for (size_t n = 0; n < ARRAY_LEN(filtered); n++) {
+	for (size_t n = 0; n < (kvm_has_apic(vm) ? 1 : ARRAY_LEN(filtered)); n++) {
 		f.ranges[n] =
 		    (struct kvm_msr_filter_range){.flags = KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE,
 						  .nmsrs = 1,

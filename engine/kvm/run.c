@@ -21,7 +21,8 @@
 #include "engine/pieces.h"
 #include "mem/gpmap.h"
 
-enum { MSR_APIC_BASE = 0x1b };
+enum { MSR_APIC_BASE = 0x1b, RESET_IP = 0xfff0 };
+#define RESET_CS_BASE 0xffff0000u /* SDM vol. 3A table 9-1 */
 
 /* ---- kicks ---- */
 
@@ -224,7 +225,7 @@ exit_msr(struct kvm_cpu *c, struct vm_exit *x, bool write)
 	uint64_t val = write ? k->msr.data : 0;
 
 	c->ctr.msr++;
-	if (!kvm_msr_board(k->msr.index)) {
+	if (kvm_has_apic(c->vm) || !kvm_msr_board(k->msr.index)) {
 		bool known = k->msr.reason != KVM_MSR_EXIT_REASON_INVAL;
 
 		k->msr.error = !known || !kvm_msr_unknown(c, k->msr.index, write, &val);
@@ -253,11 +254,26 @@ unsupported(struct kvm_cpu *c, struct vm_exit *x, const char *what, uint64_t cod
 	return true;
 }
 
+/* INIT to the boot processor, which an APIC in KVM takes there, and no memory at the reset vector. */
+static bool
+at_reset_vector(struct kvm_cpu *c)
+{
+	struct x86_state s;
+
+	return kvm_fetch(c, X86_STATE_GPR | X86_STATE_SEG, &s) == 0 && s.rip == RESET_IP &&
+	       s.seg[X86_CS].base == RESET_CS_BASE &&
+	       gpmap_find(c->vm->cfg.mem, RESET_CS_BASE + RESET_IP) == NULL;
+}
+
 static bool
 exit_internal_error(struct kvm_cpu *c, struct vm_exit *x)
 {
 	unsigned sub = c->run->internal.suberror;
 
+	if (kvm_has_apic(c->vm) && at_reset_vector(c)) {
+		x->kind = VM_EXIT_RESET;
+		return true;
+	}
 	if (sub == KVM_INTERNAL_ERROR_EMULATION || sub == KVM_INTERNAL_ERROR_DELIVERY_EV) {
 		c->ctr.assists++;
 		return kvm_assist(c, x, "an instruction that KVM cannot emulate");
@@ -317,6 +333,14 @@ take_exit(struct kvm_cpu *c, struct vm_exit *x)
 	case KVM_EXIT_DIRTY_RING_FULL:
 		kvm_dirty_drain(c);
 		return false;
+	case KVM_EXIT_IOAPIC_EOI:
+		x->kind = VM_EXIT_EOI;
+		x->u.vector = k->eoi.vector;
+		return true;
+	case KVM_EXIT_UNKNOWN: /* a vCPU that waits for a start-up message was woken */
+		if (kvm_has_apic(c->vm))
+			return false;
+		return unsupported(c, x, "unknown exit", k->hw.hardware_exit_reason);
 	case KVM_EXIT_DEBUG:
 		if (c->vm->cfg.trace.path != NULL)
 			return false; /* one step of a trace, or a late one */
@@ -338,7 +362,7 @@ take_exit(struct kvm_cpu *c, struct vm_exit *x)
 static bool
 tell_cr8(struct kvm_cpu *c, struct vm_exit *x)
 {
-	if (c->run->cr8 == c->cr8)
+	if (c->run->cr8 == c->cr8 || kvm_has_apic(c->vm))
 		return false;
 	c->cr8 = c->run->cr8;
 	x->kind = VM_EXIT_CR8;

@@ -151,7 +151,7 @@ controls_out(const struct kvm_cpu *c, const struct kvm_sregs2 *k, struct x86_sta
 	s->cr2 = k->cr2;
 	s->cr3 = k->cr3;
 	s->cr4 = k->cr4;
-	s->cr8 = c->cr8;
+	s->cr8 = kvm_has_apic(c->vm) ? k->cr8 : c->cr8;
 	memset(s->pdpte, 0, sizeof(s->pdpte));
 	if ((k->flags & KVM_SREGS2_FLAGS_PDPTRS_VALID) && pae_paging(k->cr0, k->cr4, k->efer))
 		memcpy(s->pdpte, k->pdptrs, sizeof(s->pdpte));
@@ -250,7 +250,7 @@ events_get(struct kvm_cpu *c, struct x86_state *s)
 	    e.exception_has_payload)
 		s->pending_db = (uint32_t)e.exception_payload;
 	s->activity = c->halted ? ACT_HALTED : ACT_RUNNING;
-	return 0;
+	return kvm_has_apic(c->vm) ? kvm_activity_get(c, &s->activity) : 0;
 }
 
 static int
@@ -261,6 +261,7 @@ events_set(struct kvm_cpu *c, const struct x86_state *s)
 	    .nmi = {.pending = s->nmi_pending, .masked = s->nmi_blocked},
 	    .interrupt = {.injected = s->intr_pending, .nr = s->intr_vector},
 	};
+	int r;
 
 	if (s->shadow & SHADOW_STI)
 		e.interrupt.shadow |= KVM_X86_SHADOW_INT_STI;
@@ -276,8 +277,9 @@ events_set(struct kvm_cpu *c, const struct x86_state *s)
 		e.exception.nr = EXC_DB;
 		e.exception.injected = 1;
 	}
-	c->halted = s->activity == ACT_HALTED;
-	return kvm_ioctl(c->fd, KVM_SET_VCPU_EVENTS, &e);
+	c->halted = s->activity == ACT_HALTED && !kvm_has_apic(c->vm);
+	r = kvm_ioctl(c->fd, KVM_SET_VCPU_EVENTS, &e);
+	return r == 0 && kvm_has_apic(c->vm) ? kvm_activity_set(c, s->activity) : r;
 }
 
 int

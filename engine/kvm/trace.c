@@ -14,11 +14,19 @@
 #include "engine/trace.h"
 #include "mem/gpmap.h"
 
+/* Asked anew before each step: KVM puts the trap flag in for the RIP that it sees with the question. */
+static int
+arm(struct kvm_cpu *c, bool on)
+{
+	struct kvm_guest_debug d = {.control = on ? KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP : 0};
+
+	return kvm_ioctl(c->fd, KVM_SET_GUEST_DEBUG, &d);
+}
+
 int
 kvm_trace_init(struct kvm_cpu *c, struct err *err)
 {
 	const struct engine_trace *cfg = &c->vm->cfg.trace;
-	struct kvm_guest_debug d = {.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP};
 	struct err why = {0};
 	int ret;
 
@@ -28,7 +36,7 @@ kvm_trace_init(struct kvm_cpu *c, struct err *err)
 		return err_set(err, EINVAL, "debug.trace_translated: for engine=soft");
 	ret = kvm_examine_steps(&why);
 	if (ret == 0)
-		ret = kvm_ioctl(c->fd, KVM_SET_GUEST_DEBUG, &d);
+		ret = arm(c, true);
 	if (ret != 0)
 		return err_set(err, -ret, "debug.trace: %s (engine=soft traces everywhere)",
 			       why.msg[0] != '\0' ? why.msg : strerror(-ret));
@@ -104,14 +112,13 @@ mode_of(const struct x86_state *s, const struct trace_snap *snap)
 static void
 stop(struct kvm_cpu *c)
 {
-	struct kvm_guest_debug none = {0};
-
 	kvm_trace_destroy(c);
-	(void)kvm_ioctl(c->fd, KVM_SET_GUEST_DEBUG, &none);
+	(void)arm(c, false);
 }
 
-void
-kvm_trace_step(struct kvm_cpu *c)
+/* A record ends, another begins. False: there is no more to write. */
+static bool
+record(struct kvm_cpu *c)
 {
 	uint8_t bytes[TRACER_INSN_MAX];
 	enum tracer_next next;
@@ -120,26 +127,31 @@ kvm_trace_step(struct kvm_cpu *c)
 	enum tracer_mode mode;
 	uint64_t la;
 
-	if (c->trace.idle) {
-		c->trace.idle = false;
-		return; /* the same instruction again */
-	}
-	if (!look(c, &s, &snap)) {
-		stop(c);
-		return;
-	}
+	if (!look(c, &s, &snap))
+		return false;
 	if (tracer_pending(c->trace.file))
 		tracer_end(c->trace.file, &snap);
 	next = tracer_next(c->trace.file);
-	if (next == TRACER_DONE)
-		stop(c);
 	if (next == TRACER_DONE || next == TRACER_SKIP)
-		return;
+		return next == TRACER_SKIP;
 	mode = mode_of(&s, &snap);
 	if (next == TRACER_FIRST)
 		tracer_start(c->trace.file, s.rip, mode, &snap);
 	la = mode == TRACER_64 ? s.rip : (s.rip + s.seg[X86_CS].base) & 0xffffffff;
 	tracer_begin(c->trace.file, s.rip, mode, bytes, read_code(c, la, bytes));
+	return true;
+}
+
+void
+kvm_trace_step(struct kvm_cpu *c)
+{
+	bool same = c->trace.idle; /* the same instruction again */
+
+	c->trace.idle = false;
+	if (!same && !record(c))
+		stop(c);
+	else
+		(void)arm(c, true);
 }
 
 void

@@ -45,7 +45,7 @@ open_fd(struct kvm_cpu *c, struct err *err)
 
 	c->vm->parked[c->id] = 0;
 	if (fd < 0)
-		fd = kvm_ioctl_n(c->vm->fd, KVM_CREATE_VCPU, c->id);
+		fd = kvm_ioctl_n(c->vm->fd, KVM_CREATE_VCPU, kvm_has_apic(c->vm) ? c->apic_id : c->id);
 
 	if (fd < 0) {
 		const char *hint = fd == -EMFILE || fd == -ENFILE
@@ -73,11 +73,25 @@ read_xfeatures(struct kvm_cpu *c)
 	c->xfeatures = 3 | (one[2] >> 26 & 1 ? d[0] | (uint64_t)d[3] << 32 : 0);
 }
 
+/* Leaf 11 has 32 bits of it, where there is one. */
+static void
+read_apic_id(struct kvm_cpu *c)
+{
+	uint32_t one[4], topology[4];
+
+	x86_cpuid_query(c->cpuid, 1, 0, one);
+	x86_cpuid_query(c->cpuid, 0xb, 0, topology);
+	c->apic_id = topology[1] != 0 ? topology[3] : one[1] >> 24;
+}
+
 static int
 set_up(struct kvm_cpu *c, struct err *err)
 {
 	struct x86_state s;
-	int r = open_fd(c, err);
+	int r;
+
+	read_apic_id(c);
+	r = open_fd(c, err);
 
 	if (r == 0)
 		r = kvm_cpuid_set(c->fd, c->cpuid, err);
@@ -191,7 +205,7 @@ kvm_usable(struct err *err)
 static int
 kvm_probe(struct err *err)
 {
-	int broken = kvm_examine(err), r = 0;
+	int broken = kvm_examine(KVM_PARTS_ALL, err), r = 0;
 
 	if (broken <= 0)
 		return broken;
@@ -227,5 +241,6 @@ const struct engine_ops engine_kvm = {
     .dirty_start = kvm_dirty_start,
     .dirty_fetch = kvm_dirty_fetch,
     .dirty_stop = kvm_dirty_stop,
+    .accel = &kvm_accel,
     .stats = kvm_stats,
 };

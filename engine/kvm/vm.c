@@ -129,6 +129,28 @@ kvm_vm_destroy(struct engine_vm *v)
 	free(vm);
 }
 
+/* The helper needs the APICs in the caller: who wants them in KVM by name does without it. */
+static bool
+asked_for_apic(const struct kvm_vm *vm)
+{
+	return vm->cfg.apic == ENGINE_APIC_SPLIT || vm->cfg.apic == ENGINE_APIC_KERNEL;
+}
+
+/* INT n is what no KVM without hardware does; the other parts need not be run where it is missing. */
+static int
+look_for_hardware(struct kvm_vm *vm, struct err *err)
+{
+	int r = kvm_examine_int(err);
+
+	if (r <= 0)
+		return r;
+	vm->broken = r;
+	/* A trace is to show what KVM does, as far as it can. */
+	vm->no_hardware = vm->cfg.trace.path == NULL && !asked_for_apic(vm);
+	vm->spare = vm->no_hardware ? aligned_alloc(4096, 4096) : NULL;
+	return vm->no_hardware && vm->spare == NULL ? err_set(err, ENOMEM, "kvm: no memory") : 0;
+}
+
 static int
 set_up(struct kvm_vm *vm, struct err *err)
 {
@@ -140,16 +162,10 @@ set_up(struct kvm_vm *vm, struct err *err)
 	if (vm->fd < 0)
 		return vm->fd;
 	r = read_xsave_size(vm, err);
-	if (r == 0 && kvm_cpuid_suspicious(&vm->dev)) {
-		vm->broken = kvm_examine(err);
-		r = MIN(vm->broken, 0);
-		/* A trace is to show what KVM does, as far as it can. */
-		vm->no_hardware =
-		    vm->broken > 0 && (vm->broken >> KVM_PART_INT & 1) && vm->cfg.trace.path == NULL;
-		vm->spare = vm->no_hardware ? aligned_alloc(4096, 4096) : NULL;
-		if (r == 0 && vm->no_hardware && vm->spare == NULL)
-			r = err_set(err, ENOMEM, "kvm: no memory");
-	}
+	if (r == 0 && kvm_cpuid_suspicious())
+		r = look_for_hardware(vm, err);
+	if (r == 0)
+		r = kvm_irqchip_init(vm, err);
 	if (r == 0)
 		r = set_switches(vm, err);
 	if (r == 0)

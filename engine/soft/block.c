@@ -260,9 +260,12 @@ soft_code_open(struct soft_cpu *cpu, uint64_t gpa, uint32_t *seq)
 	bool fresh;
 	soft_vec_sync(cpu); /* calloc(), and whoever opens a page is about to decode */
 	soft_code_lock(c, cpu);
-	if (c->pages[n] == NULL)
+	if (c->pages[n] == NULL) {
 		c->pages[n] = calloc(1, sizeof(struct code_page));
-	LH_ASSERT(c->pages[n] != NULL);
+		LH_ASSERT(c->pages[n] != NULL);
+		if (c->numbered + 1 < JIT_PAGES)
+			c->pages[n]->number = ++c->numbered;
+	}
 	fresh = !atomic_load(&c->marked[n]);
 	atomic_store(&c->marked[n], 1);
 	*seq = c->pages[n]->seq;

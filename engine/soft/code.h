@@ -18,6 +18,7 @@ struct code_page {
 	struct soft_block *blocks;
 	struct jit_unit *units;
 	uint32_t seq;	      /* counts writes: a decoder compares it */
+	uint32_t number;      /* below JIT_PAGES; 0: there were too many */
 	uint16_t near_writes; /* that hit no block */
 	uint16_t hits;	      /* writes that did, up to HITS_KEPT */
 	uint16_t made;	      /* units, since the page was marked; up to UNITS_CROWD */
@@ -35,6 +36,7 @@ struct soft_code {
 	_Atomic uint8_t *marked;  /* one byte a RAM page: has blocks */
 	struct code_page **pages; /* made when first marked */
 	uint64_t npages;
+	uint32_t numbered; /* pages that have a number */
 	_Atomic(struct soft_block *) *hash;
 	/* The arena, and which generation is being filled (evict.c). */
 	uint8_t *arena;

@@ -201,6 +201,9 @@ struct jit_jc {
 #define JIT_JC_SHIFT	5		      /* log2 of its size */
 #define JIT_JC_NONE	0x5555555555555555ull /* no canonical address */
 #define JIT_STACK_BYTES (64 * KIB)
+#define JIT_PAGES	8192u /* pages of code that have a number; 0 is none's */
+#define JIT_PAGES_USED	256u  /* remembered, as JIT_JC_USED */
+#define JIT_PAGE_NONE	UINT64_MAX
 
 struct soft_cpu {
 	uint64_t gpr[REG_SLOTS];
@@ -326,6 +329,10 @@ struct soft_cpu {
 	unsigned jit_nused[MMU_COUNT]; /* above JIT_JC_USED: any entry may be in use */
 	unsigned jit_mmu;	       /* whose stack jit_sp is in */
 	struct jit_jc jit_jc[MMU_COUNT][JIT_JC_SIZE];
+	/* By number: the linear address at which that page of code was fetched since. */
+	uint64_t jit_page_at[MMU_COUNT][JIT_PAGES];
+	uint16_t jit_page_used[MMU_COUNT][JIT_PAGES_USED];
+	unsigned jit_page_nused[MMU_COUNT]; /* above JIT_PAGES_USED: any may be known */
 };
 
 /* soft_cpu.attn: why the run loop has to look. STEP: one instruction at a time; LEAVE: this vCPU's own wish.
@@ -719,6 +726,39 @@ struct soft_vm {
 	struct soft_perf_map *perf_map; /* NULL: none is written */
 	struct engine_trace trace;
 	bool tsc_is_host;
+	_Atomic bool logging; /* the dirty log runs */
+	uint64_t *dirty;      /* a bit a page of the map (gm_range.first_page), once it has run. Atomic. */
 };
+
+/* All zero, aligned to a page; NULL: no memory. */
+struct soft_cpu *soft_cpu_alloc(void);
+void soft_cpu_free(struct soft_cpu *cpu);
+
+/* dirty.c */
+int soft_dirty_start(struct engine_vm *vm, struct err *err);
+int soft_dirty_fetch(struct engine_vm *vm, uint64_t gpa, uint8_t *bitmap, size_t bytes, struct err *err);
+void soft_dirty_stop(struct engine_vm *vm);
+/* Something of ours wrote to [gpa, gpa + len), while the log runs. Any thread. */
+void soft_dirty_host(struct soft_vm *vm, uint64_t gpa, uint64_t len);
+
+static inline bool
+soft_dirty_logging(const struct soft_vm *vm)
+{
+	return UNLIKELY(atomic_load_explicit(&vm->logging, memory_order_relaxed));
+}
+
+static inline void
+soft_dirty_mark(struct soft_vm *vm, const struct gm_range *r, uint64_t gpa)
+{
+	uint64_t page = r->first_page + ((gpa - r->gpa) >> 12);
+	__atomic_fetch_or(&vm->dirty[page / 64], 1ull << (page % 64), __ATOMIC_RELEASE);
+}
+
+static inline bool
+soft_dirty_marked(const struct soft_vm *vm, const struct gm_range *r, uint64_t gpa)
+{
+	uint64_t page = r->first_page + ((gpa - r->gpa) >> 12);
+	return __atomic_load_n(&vm->dirty[page / 64], __ATOMIC_RELAXED) >> (page % 64) & 1;
+}
 
 #endif

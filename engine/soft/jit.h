@@ -46,7 +46,7 @@ enum {
 	JMODE_VARIANT = JMODE_EFLAGS | JMODE_SPLIT,
 };
 
-struct jit_exit {	     /* a direct branch within the page */
+struct jit_exit {	     /* a direct branch */
 	uint8_t *rel32;	     /* its displacement, in the writable mapping */
 	const uint8_t *stub; /* where it goes unchained, in the writable mapping */
 	struct jit_unit *from;
@@ -54,6 +54,8 @@ struct jit_exit {	     /* a direct branch within the page */
 	int32_t target;		  /* page offset */
 	uint32_t mode;		  /* of the unit that it leads to */
 	bool backward;		  /* enters where attn is looked at */
+	uint32_t br;		  /* to another page: jit_br */
+	uint8_t *page; /* to another page: the displacement of what its linear address is compared with */
 };
 
 struct jit_fault { /* a host instruction that may trap */
@@ -66,6 +68,7 @@ struct jit_unit {
 	const uint8_t *entry; /* executable mapping; that of the stale exit once the unit is dropped */
 	uint64_t gpa;
 	uint32_t mode;
+	uint32_t page_number;
 	uint16_t bytes, nland, nfault, poll_len; /* poll_len: from the entry to behind the look at attn */
 	uint32_t start, end;			 /* host code, offsets in the cache */
 	_Atomic uint8_t valid;
@@ -73,6 +76,7 @@ struct jit_unit {
 	uint64_t entered; /* where that is counted */
 	uint16_t insns, accesses;
 	struct jit_unit *hash_next, *page_next;
+	struct jit_unit *whole;	 /* this stands for what that unit has of another page */
 	struct jit_exit *in;	 /* exits that are chained to this unit */
 	uint32_t *land;		 /* return landings: offset of the byte that closes them */
 	struct jit_fault *fault; /* in order of host */

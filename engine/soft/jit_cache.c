@@ -105,15 +105,36 @@ set_rel32(uint8_t *at, const uint8_t *to)
 	*(volatile unaligned *)(void *)at = (uint32_t)(to - (at + 4));
 }
 
+/* What an exit to another page compares the linear address with: that of the page with a number. */
+static void
+set_page(struct jit_exit *x, uint32_t number)
+{
+	typedef uint32_t __attribute__((aligned(1))) unaligned;
+	unsigned mmu = x->mode >> JMODE_MMU_SHIFT & 3;
+	if (x->page != NULL)
+		*(volatile unaligned *)(void *)x->page =
+		    (uint32_t)(CPU_OFF(jit_page_at) + (mmu * JIT_PAGES + number) * sizeof(uint64_t));
+}
+
+static void
+unchain(struct jit_exit *x)
+{
+	x->next_in = NULL;
+	set_page(x, 0);
+	set_rel32(x->rel32, x->stub);
+}
+
 void
 jit_chain(struct soft_code *c, struct jit_exit *x, struct jit_unit *to)
 {
 	struct jit *j = c->jit;
-	if (!atomic_load(&to->valid) || !atomic_load(&x->from->valid) || x->next_in != NULL)
+	if (!atomic_load(&to->valid) || !atomic_load(&x->from->valid) || x->next_in != NULL ||
+	    (x->page != NULL && to->page_number == 0))
 		return;
 	x->next_in = to->in != NULL ? to->in : x; /* the last one points to itself */
 	to->in = x;
 	set_rel32(x->rel32, j->rw + (to->entry - j->rx) + (x->backward ? 0 : to->poll_len));
+	set_page(x, to->page_number); /* last: now it may be gone to */
 }
 
 /* JNE rel32 becomes NOP; JMP rel32: the two bytes lie within 8 aligned ones, the displacement stays. */
@@ -127,6 +148,8 @@ close_landing(uint8_t *at)
 static void
 drop_unit(struct jit *j, struct jit_unit *u)
 {
+	if (u->whole != NULL)
+		u = u->whole; /* it stays in its own page's list: to be dropped again does nothing */
 	struct jit_unit **link = &j->hash[hash_of(u->gpa, u->mode)];
 	atomic_store(&u->valid, 0);
 	while (*link != NULL && *link != u)
@@ -136,8 +159,7 @@ drop_unit(struct jit *j, struct jit_unit *u)
 	__atomic_store_n(&u->entry, jit_rx(j, j->c.stale), __ATOMIC_RELEASE);
 	for (struct jit_exit *x = u->in, *next; x != NULL; x = next) {
 		next = x->next_in == x ? NULL : x->next_in;
-		x->next_in = NULL;
-		set_rel32(x->rel32, x->stub);
+		unchain(x);
 	}
 	u->in = NULL;
 	for (unsigned n = 0; n < u->nland; n++)
@@ -204,8 +226,7 @@ cut_exits(const struct soft_code *c, unsigned generation, struct jit_unit *u, bo
 			x->next_in = kept != NULL ? kept : x;
 			kept = x;
 		} else {
-			x->next_in = NULL;
-			set_rel32(x->rel32, x->stub);
+			unchain(x);
 		}
 	}
 	u->in = kept;

@@ -326,6 +326,32 @@ jit_emit_lookup(struct jit *j, struct emit *e, unsigned mmu)
 	em_8(e, offsetof(struct jit_unit, entry));
 }
 
+/*
+ * R11 = an exit to another page, whose unit is not known, or whose page is elsewhere now. miss: jit_pagebase
+ * is the branch's own page; else that of the target, where the unit was dropped.
+ */
+static void
+emit_far(struct jit *j, struct emit *e, bool miss)
+{
+	if (miss) {
+		em_8(e, 0x49); /* cmp qword [r11 + next_in], 0 */
+		em_8(e, 0x83);
+		em_8(e, 0x80 | 7 << 3 | (H_R11 & 7));
+		em_32(e, (uint32_t)offsetof(struct jit_exit, next_in));
+		em_8(e, 0);
+		em_jcc(e, 4, j->c.chain);
+	}
+	em_mem(e, 0, 0x8b, H_RCX, H_R11, (int32_t)offsetof(struct jit_exit, br));
+	em_gs(e, 0, 0x89, H_RCX, CPU_OFF(jit_br));
+	em_mem(e, 1, 0x63, H_RCX, H_R11, (int32_t)offsetof(struct jit_exit, target)); /* movsxd */
+	if (!miss)
+		em_alu_imm(e, 0, 4, H_RCX, 0xfff);
+	em_gs_load(e, H_R10, CPU_OFF(jit_pagebase));
+	em_lea(e, 1, H_R10, H_R10, H_RCX, 0, 0);
+	em_gs(e, 1, 0x23, H_R10, CPU_OFF(ip_mask)); /* and */
+	em_jmp(e, 0xe9, j->c.lookup);
+}
+
 static const uint8_t *
 begin(struct emit *e)
 {
@@ -432,6 +458,10 @@ jit_emit_common(struct jit *j)
 	emit_leave(&e, JX_LOOKUP);
 	c->chain = begin(&e);
 	emit_leave(&e, JX_CHAIN);
+	c->far_miss = begin(&e);
+	emit_far(j, &e, true);
+	c->far_stub = begin(&e);
+	emit_far(j, &e, false);
 	c->leave = begin(&e);
 	emit_leave(&e, JX_LEAVE);
 	c->step = begin(&e);

@@ -44,8 +44,40 @@ load_linear(struct jx *x, unsigned reg, int32_t target)
 	em_lea(&x->e, x->is64, reg, reg, EM_NONE, 0, target);
 }
 
+/*
+ * Flags in AX: to another page. Where the target's unit is known, jit_page_at[] of its page says whether that
+ * page is still where it ought to be, seen from here: units know no linear addresses.
+ */
+static void
+emit_far(struct jx *x, int32_t target, uint32_t br)
+{
+	struct emit *e = &x->e;
+	struct jit_exit *r = soft_code_alloc(x->cpu->vm->code, sizeof(*r));
+	size_t none = CPU_OFF(jit_page_at) + x->mmu * sizeof(x->cpu->jit_page_at[0]);
+	if (r == NULL) {
+		x->failed = true;
+		return;
+	}
+	*r = (struct jit_exit){
+	    .from = x->u, .target = target, .mode = x->mode & ~JMODE_VARIANT, .backward = true, .br = br};
+	load_linear(x, H_RCX, target & ~0xfff);
+	align_bytes(x, 5, 4);
+	em_gs(e, 1, 0x3b, H_RCX, none); /* cmp */
+	r->page = e->p - 4;
+	uint8_t *miss = em_jcc(e, 5, e->p);
+	em_gs_store(e, H_RCX, CPU_OFF(jit_pagebase));
+	align_rel32(x, 1);
+	r->rel32 = em_jmp(e, 0xe9, e->p);
+	r->stub = e->p;
+	em_mov_imm64(e, H_R11, (uintptr_t)r);
+	em_jmp(e, 0xe9, x->j->c.far_stub);
+	em_patch(miss, e->p);
+	em_mov_imm64(e, H_R11, (uintptr_t)r);
+	em_jmp(e, 0xe9, x->j->c.far_miss);
+}
+
 void
-jit_emit_goto(struct jx *x, int32_t target)
+jit_emit_goto(struct jx *x, int32_t target, uint32_t br)
 {
 	if (in_page(target)) {
 		jit_fl_somewhere(x);
@@ -53,9 +85,17 @@ jit_emit_goto(struct jx *x, int32_t target)
 		jit_ool(x, OOL_EXIT, em_jmp(&x->e, 0xe9, x->e.p))->target = target;
 	} else {
 		jit_fl_save(x);
-		load_linear(x, H_R10, target);
-		jit_emit_lookup(x->j, &x->e, x->mmu);
+		emit_far(x, target, br);
 	}
+}
+
+/* The place behind the unit that a branch to a page offset goes to; `from` is the branch's displacement. */
+static void
+exit_behind(struct jx *x, uint8_t *from, int32_t target, uint32_t br)
+{
+	struct ool *o = jit_ool(x, in_page(target) ? OOL_EXIT : OOL_FAR, from);
+	o->target = target;
+	o->br = x->off | br;
 }
 
 static int32_t
@@ -79,8 +119,7 @@ emit_jcc(struct jx *x)
 	int32_t target = follow ? (int32_t)(x->off + x->z->length) : branch_target(x);
 	jit_fl_host(x);
 	align_rel32(x, 2);
-	jit_ool(x, in_page(target) ? OOL_EXIT : OOL_FAR, em_jcc(&x->e, (x->z->opcode & 15) ^ follow, x->e.p))
-	    ->target = target;
+	exit_behind(x, em_jcc(&x->e, (x->z->opcode & 15) ^ follow, x->e.p), target, BR_JMP);
 }
 
 /* JRCXZ and JECXZ (loop false), LOOP: the count register has the address size. */
@@ -101,7 +140,7 @@ emit_count(struct jx *x, bool loop)
 		em_8(e, 0xeb);
 		em_8(e, 5);
 	}
-	jit_ool(x, in_page(target) ? OOL_EXIT : OOL_FAR, em_jmp(e, 0xe9, e->p))->target = target;
+	exit_behind(x, em_jmp(e, 0xe9, e->p), target, BR_JMP);
 }
 
 static unsigned
@@ -205,11 +244,11 @@ emit_call_rel(struct jx *x)
 	int32_t target = branch_target(x);
 	emit_push_return(x);
 	if (x->mode & JMODE_VERIFY) {
-		jit_emit_goto(x, target);
+		jit_emit_goto(x, target, x->off | BR_CALL);
 		return FLOW_END;
 	}
 	align_rel32(x, 1);
-	jit_ool(x, in_page(target) ? OOL_EXIT : OOL_FAR, em_jmp(&x->e, 0xe8, x->e.p))->target = target;
+	exit_behind(x, em_jmp(&x->e, 0xe8, x->e.p), target, BR_CALL);
 	emit_landing(x);
 	return FLOW_NEXT;
 }
@@ -334,7 +373,7 @@ jit_flow_insn(struct jx *x)
 	switch (z->mnemonic) {
 	case ZYDIS_MNEMONIC_JMP:
 		if (imm)
-			jit_emit_goto(x, branch_target(x));
+			jit_emit_goto(x, branch_target(x), x->off | BR_JMP);
 		else if (!emit_jmp_indirect(x))
 			goto step;
 		return FLOW_END;
@@ -347,7 +386,8 @@ jit_flow_insn(struct jx *x)
 	case ZYDIS_MNEMONIC_LOOP:
 	case ZYDIS_MNEMONIC_JRCXZ:
 	case ZYDIS_MNEMONIC_JECXZ:
-		if (z->address_width == 16)
+		if (z->address_width == 16 ||
+		    !in_page(branch_target(x))) /* LOOP has counted when it faults */
 			goto step;
 		emit_count(x, z->mnemonic == ZYDIS_MNEMONIC_LOOP);
 		return FLOW_NEXT;
@@ -605,8 +645,7 @@ jit_emit_ool(struct jx *x)
 				       o->target <= (int32_t)o->off);
 			break;
 		case OOL_FAR:
-			load_linear(x, H_R10, o->target);
-			jit_emit_lookup(x->j, e, x->mmu);
+			emit_far(x, o->target, o->br);
 			break;
 		case OOL_INDIRECT:
 			em_gs_load(e, H_R10, CPU_OFF(jit_tmp));

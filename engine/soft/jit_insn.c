@@ -46,10 +46,11 @@ take_temp(struct place *p)
 
 /* Host register for guest register g in an operand of `size` bytes. EM_NONE: out of scratch registers. */
 static unsigned
-place_gpr(struct place *p, unsigned g, const ZydisDecodedOperand *op)
+place_gpr(const struct jx *x, struct place *p, unsigned g, const ZydisDecodedOperand *op)
 {
 	bool write = op->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
-	bool wanted = op->actions != ZYDIS_OPERAND_ACTION_WRITE || op->size < 32;
+	bool keeps = x->z->mnemonic == ZYDIS_MNEMONIC_BSF || x->z->mnemonic == ZYDIS_MNEMONIC_BSR; /* of 0 */
+	bool wanted = op->actions != ZYDIS_OPERAND_ACTION_WRITE || op->size < 32 || keeps;
 	unsigned h = jit_host[g];
 	if (h != EM_NONE)
 		return h;
@@ -217,7 +218,7 @@ place_explicit(struct jx *x, struct place *p, const ZydisDecodedOperand *op)
 	} else if (g == X86_RAX && p->rax_in) { /* CMPXCHG rAX, r: the same register */
 		h = H_RAX;
 	} else {
-		h = place_gpr(p, g, op);
+		h = place_gpr(x, p, g, op);
 	}
 	if (h == EM_NONE)
 		return false;

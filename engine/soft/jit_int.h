@@ -10,7 +10,7 @@
 
 struct jit_common { /* routines at the start of the cache, writable mapping */
 	const uint8_t *enter, *lookup, *chain, *leave, *step, *slow, *interp, *interp_end, *stale, *underflow,
-	    *fault, *group, *vec_save, *fpu_load;
+	    *fault, *group, *far_miss, *far_stub, *vec_save, *fpu_load;
 };
 
 struct jit {
@@ -89,6 +89,7 @@ struct ool { /* code that stands behind the unit */
 	const uint8_t *back; /* OOL_SLOW, OOL_GROUP */
 	uint32_t what;	     /* the same: SLOW_* */
 	int32_t target;	     /* OOL_EXIT, OOL_FAR: page offset, may lie outside the page */
+	uint32_t br;	     /* OOL_FAR: BR_CALL, BR_JMP */
 	unsigned off;	     /* of the instruction */
 	bool ax, host;	     /* the flags are in AX, in EFLAGS, else by rec */
 	struct jx_recipe rec;
@@ -98,6 +99,12 @@ struct ool { /* code that stands behind the unit */
 #define JIT_OOL_MAX   (JIT_UNIT_INSNS * 4 + 2)
 #define JIT_LAND_MAX  JIT_UNIT_INSNS
 #define JIT_FAULT_MAX JIT_UNIT_INSNS
+
+struct next_page {	    /* behind the one that is translated */
+	const uint8_t *hva; /* NULL: not known */
+	uint64_t gpa, n;    /* n: index in code->pages */
+	uint32_t number, seq;
+};
 
 struct jx { /* a translation under way */
 	struct soft_cpu *cpu;
@@ -120,6 +127,10 @@ struct jx { /* a translation under way */
 	bool fl_host, fl_ax;	 /* where the guest's flags are: EFLAGS, AX, or by the recipe; at least one */
 	struct jx_recipe fl_rec;
 	struct jit_unit *u;
+	/* An instruction that goes on in the page behind is a unit of its own. */
+	struct next_page next;
+	bool straddles;
+	uint8_t both[16]; /* its bytes */
 	struct ool ool[JIT_OOL_MAX];
 	unsigned nool;
 	uint32_t land[JIT_LAND_MAX];
@@ -205,9 +216,9 @@ enum jit_flow { FLOW_NOT /* none of these */, FLOW_NEXT, FLOW_END };
 bool jit_is_jcc(const ZydisDecodedInstruction *z);
 enum jit_flow jit_flow_insn(struct jx *x);
 enum jit_flow jit_stack_insn(struct jx *x);
-void jit_sp_settle(struct jx *x);		  /* RSP's host register is exact from here */
-bool jit_sp_may_wait(const struct jx *x);	  /* the instruction does not care */
-void jit_emit_goto(struct jx *x, int32_t target); /* jump to a page offset */
+void jit_sp_settle(struct jx *x);			       /* RSP's host register is exact from here */
+bool jit_sp_may_wait(const struct jx *x);		       /* the instruction does not care */
+void jit_emit_goto(struct jx *x, int32_t target, uint32_t br); /* jump to a page offset; br: as jit_br */
 void jit_emit_interp(struct jx *x, bool end);
 void jit_emit_step(struct jx *x);
 void jit_emit_ool(struct jx *x);

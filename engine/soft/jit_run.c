@@ -56,8 +56,10 @@ soft_jit_vcpu_init(struct soft_cpu *cpu, struct err *err)
 			put_le64(stack_top(cpu, m) + 8 * n, (uintptr_t)jit_rx(j, j->c.underflow));
 		if (m < MMU_COUNT)
 			cpu->jit_stack_sp[m] = stack_top(cpu, m);
-		if (m < MMU_COUNT)
+		if (m < MMU_COUNT) {
 			cpu->jit_nused[m] = JIT_JC_USED + 1;
+			cpu->jit_page_nused[m] = JIT_PAGES_USED + 1;
+		}
 	}
 	cpu->jit_sp = cpu->jit_sp_top = stack_top(cpu, 0);
 	return 0;
@@ -130,6 +132,14 @@ empty_table(struct soft_cpu *cpu, unsigned m)
 			empty_entry(cpu, m, n);
 	}
 	cpu->jit_nused[m] = 0;
+	if (cpu->jit_page_nused[m] <= JIT_PAGES_USED) {
+		for (unsigned k = 0; k < cpu->jit_page_nused[m]; k++)
+			cpu->jit_page_at[m][cpu->jit_page_used[m][k]] = JIT_PAGE_NONE;
+	} else {
+		for (unsigned n = 0; n < JIT_PAGES; n++)
+			cpu->jit_page_at[m][n] = JIT_PAGE_NONE;
+	}
+	cpu->jit_page_nused[m] = 0;
 }
 
 /* Make the table and the return stack those of `mode`. */
@@ -186,6 +196,20 @@ undo_branch(struct soft_cpu *cpu)
 	return true;
 }
 
+/* JX_CHAIN: the exit that was taken; cpu->rip is set. False: its target is not canonical, cpu->rip is the
+ * branch. */
+static bool
+take_exit(struct soft_cpu *cpu)
+{
+	const struct jit_exit *x = cpu->jit_exit;
+	cpu->rip = cpu->jit_pagebase + (uint64_t)x->target;
+	if (x->page == NULL)
+		return true;
+	cpu->rip &= cpu->ip_mask;
+	cpu->jit_br = x->br;
+	return !undo_branch(cpu);
+}
+
 /* Note in the vCPU's table that u is what runs at la. */
 static void
 jc_enter(struct soft_cpu *cpu, struct jit_jc *s, uint64_t la, struct jit_unit *u)
@@ -196,6 +220,21 @@ jc_enter(struct soft_cpu *cpu, struct jit_jc *s, uint64_t la, struct jit_unit *u
 	else if (s->rip == JIT_JC_NONE)
 		*n = JIT_JC_USED + 1;
 	*s = (struct jit_jc){.rip = la, .unit = u, .pagebase = la & PAGE_MASK4};
+}
+
+/* Note that page of code `number` is at linear address `page`. */
+static void
+page_enter(struct soft_cpu *cpu, uint32_t number, uint64_t page)
+{
+	unsigned m = cpu->jit_mmu, *n = &cpu->jit_page_nused[m];
+	uint64_t *at = &cpu->jit_page_at[m][number];
+	if (number == 0 || *at == page)
+		return;
+	if (*at == JIT_PAGE_NONE && *n < JIT_PAGES_USED)
+		cpu->jit_page_used[m][(*n)++] = (uint16_t)number;
+	else if (*at == JIT_PAGE_NONE)
+		*n = JIT_PAGES_USED + 1;
+	*at = page;
 }
 
 /* The unit at cpu->rip, of a mode and variant. NULL: the interpreter must do the instruction there. Raises
@@ -224,6 +263,7 @@ find_unit(struct soft_cpu *cpu, uint32_t mode)
 	if (u == NULL)
 		return NULL;
 	cpu->jit_local[cpu->jit_mmu] |= !soft_fetch_global(cpu, la);
+	page_enter(cpu, u->page_number, la & PAGE_MASK4);
 	if (in_table)
 		jc_enter(cpu, s, la, u);
 	return u;
@@ -234,7 +274,8 @@ chain(struct soft_cpu *cpu, struct jit_exit *x, struct jit_unit *to)
 {
 	struct soft_code *c = cpu->vm->code;
 	soft_code_lock(c, cpu);
-	if ((to->gpa & PAGE_MASK4) == (x->from->gpa & PAGE_MASK4) && to->mode == x->mode) {
+	if ((x->page != NULL || (to->gpa & PAGE_MASK4) == (x->from->gpa & PAGE_MASK4)) &&
+	    to->mode == x->mode) {
 		jit_chain(c, x, to);
 		cpu->ctr.jit_chain++;
 	}
@@ -272,8 +313,8 @@ run_unit(struct soft_cpu *cpu, const struct jit_unit *u)
 		undo_branch(cpu);
 		break;
 	case JX_CHAIN:
-		cpu->jit_variant = cpu->jit_exit->mode & JMODE_VARIANT;
-		cpu->rip = cpu->jit_pagebase + (uint64_t)cpu->jit_exit->target;
+		if (take_exit(cpu))
+			cpu->jit_variant = cpu->jit_exit->mode & JMODE_VARIANT;
 		break;
 	default:
 		break;
@@ -333,10 +374,9 @@ soft_jit_run(struct soft_cpu *cpu)
 			break;
 		case JX_CHAIN:
 			cpu->ctr.jit_left++;
-			exit = cpu->jit_exit;
-			cpu->rip = cpu->jit_pagebase + (uint64_t)exit->target;
-			if (!exit->from->valid)
-				exit = NULL;
+			if (!take_exit(cpu))
+				goto step;
+			exit = cpu->jit_exit->from->valid ? cpu->jit_exit : NULL;
 			break;
 		case JX_STEP:
 			goto step;
@@ -373,7 +413,10 @@ soft_jit_one(struct soft_cpu *cpu)
 		}
 		break;
 	case JX_CHAIN:
-		cpu->rip = cpu->jit_pagebase + (uint64_t)cpu->jit_exit->target;
+		if (!take_exit(cpu)) {
+			cpu->step_left++;
+			return false;
+		}
 		break;
 	case JX_STEP:
 		cpu->step_left++;

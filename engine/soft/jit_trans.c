@@ -83,7 +83,7 @@ one_insn(struct jx *x)
 		return true;
 	jit_undo(x, &before);
 	jit_sp_settle(x);
-	if (x->mode & JMODE_VERIFY) {
+	if (x->straddles || (x->mode & JMODE_VERIFY)) {
 		jit_emit_step(x);
 		return false;
 	}
@@ -180,6 +180,32 @@ unroll(struct jx *x, unsigned n)
 	return total;
 }
 
+/* The instruction at the unit's start with its bytes of both pages. */
+static void
+decode_straddling(struct jx *x, struct jx_insn *p)
+{
+	unsigned avail = 0x1000 - p->off;
+	memcpy(x->both, p->bytes, avail);
+	memcpy(x->both + avail, x->next.hva, 15 - avail);
+	p->bytes = x->both;
+	p->bad = !ZYAN_SUCCESS(soft_decode_zydis(x->mode & 0xff, p->bytes, 15, &p->z, p->op));
+	x->straddles = !p->bad && p->z.length > avail;
+	p->bad = !x->straddles;
+}
+
+/* Is the page behind still the one whose bytes were decoded? Else the interpreter does the instruction. */
+static void
+check_next_page(struct jx *x)
+{
+	struct emit *e = &x->e;
+	size_t at = CPU_OFF(jit_page_at) + (x->mmu * JIT_PAGES + x->next.number) * sizeof(uint64_t);
+	jit_fl_clobber(x);
+	em_gs_load(e, H_RCX, CPU_OFF(jit_pagebase));
+	em_lea(e, x->is64, H_RCX, H_RCX, EM_NONE, 0, 0x1000);
+	em_gs(e, 1, 0x3b, H_RCX, at); /* cmp */
+	jit_ool(x, OOL_STEP, em_jcc(e, 5, e->p));
+}
+
 /* Decode what may become of the unit into j->pre. Returns how many. */
 static unsigned
 decode_unit(struct jx *x, const uint8_t *hva)
@@ -192,7 +218,9 @@ decode_unit(struct jx *x, const uint8_t *hva)
 		p->bytes = hva + (off - x->start_off);
 		p->bad = !ZYAN_SUCCESS(
 		    soft_decode_zydis(x->mode & 0xff, p->bytes, MIN(0x1000 - off, 15u), &p->z, p->op));
-		if (p->bad || ends_flow(&p->z))
+		if (p->bad && n == 1 && off > 0x1000 - 15 && x->next.hva != NULL)
+			decode_straddling(x, p);
+		if (p->bad || x->straddles || ends_flow(&p->z))
 			break;
 		off += p->z.length;
 		if (loops(x, p))
@@ -209,9 +237,12 @@ emit_unit(struct jx *x, const uint8_t *hva)
 	bool more = true;
 	jit_analyse(x, count);
 	emit_entry(x);
+	if (x->straddles)
+		check_next_page(x);
 	for (n = 0; n < count && more && !x->failed; n++) {
 		const struct jx_insn *p = &x->j->pre[n];
-		unsigned avail = MIN(0x1000 - p->off, 15u), len = p->bad ? avail : p->z.length;
+		unsigned avail = x->straddles ? 15 : MIN(0x1000 - p->off, 15u),
+			 len = p->bad ? avail : p->z.length;
 		x->n = n;
 		x->no_group = false;
 		x->off = p->off;
@@ -222,6 +253,8 @@ emit_unit(struct jx *x, const uint8_t *hva)
 		if (p->bad) {
 			if (n == 0 && avail < 15)
 				return false;
+			if (avail < 15)
+				break; /* it may go on in the next page */
 			jit_sp_settle(x);
 			jit_emit_step(x);
 			more = false;
@@ -234,9 +267,7 @@ emit_unit(struct jx *x, const uint8_t *hva)
 	}
 	if (more && !x->failed) {
 		jit_sp_settle(x);
-		if (x->off >= 0x1000)
-			em_gs_imm32(&x->e, CPU_OFF(jit_br), BR_NONE);
-		jit_emit_goto(x, (int32_t)x->off);
+		jit_emit_goto(x, (int32_t)x->off, BR_NONE);
 	}
 	x->cpu->ctr.jit_insns += n;
 	return true;
@@ -272,6 +303,45 @@ now_ns(void)
 	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
+/* Marks the page behind as code when an instruction that begins at cpu->rip may reach it. Only a page that
+ * code was fetched from before, so that nothing is touched too early. */
+static struct next_page
+open_next_page(struct soft_cpu *cpu, uint32_t mode)
+{
+	struct next_page next = {0};
+	if ((cpu->rip & 0xfff) <= 0x1000 - 15 || (mode & JMODE_VERIFY))
+		return next;
+	next.hva = soft_fetch_known(cpu, ((cpu->rip & PAGE_MASK4) + 0x1000) & cpu->ip_mask, &next.gpa);
+	if (next.hva == NULL)
+		return next;
+	next.n = soft_code_open(cpu, next.gpa, &next.seq);
+	next.number = cpu->vm->code->pages[next.n]->number;
+	if (next.number == 0)
+		next.hva = NULL;
+	return next;
+}
+
+/* What the unit has of the page behind: a stand-in in that page's list. */
+static void
+enter_next_page(struct jx *x)
+{
+	struct code_page *p = x->cpu->vm->code->pages[x->next.n];
+	struct jit_unit *s = x->u + 1;
+	*s = (struct jit_unit){.entry = x->u->entry,
+			       .gpa = x->next.gpa,
+			       .bytes = (uint16_t)(x->end_off - 0x1000),
+			       .whole = x->u,
+			       .page_next = p->units};
+	p->units = s;
+}
+
+/* Was nothing written to page n since it was opened? The lock is held. */
+static bool
+unwritten(const struct soft_code *c, uint64_t n, uint32_t seq)
+{
+	return c->pages[n]->seq == seq && atomic_load(&c->marked[n]);
+}
+
 struct jit_unit *
 soft_jit_translate(struct soft_cpu *cpu, uint64_t gpa, const uint8_t *hva, uint32_t mode)
 {
@@ -280,27 +350,31 @@ soft_jit_translate(struct soft_cpu *cpu, uint64_t gpa, const uint8_t *hva, uint3
 	struct jit_unit *u;
 	uint64_t n;
 	uint32_t seq;
+	struct next_page next;
 	struct jx x;
 
 	soft_vec_sync(cpu);
 	uint64_t began = now_ns();
 	for (;;) {
 		n = soft_code_open(cpu, gpa, &seq);
+		next = open_next_page(cpu, mode);
 		soft_code_lock(c, cpu);
 		u = soft_jit_find(j, gpa, mode);
-		if (u != NULL || (c->pages[n]->seq == seq && atomic_load(&c->marked[n])))
+		if (u != NULL ||
+		    (unwritten(c, n, seq) && (next.hva == NULL || unwritten(c, next.n, next.seq))))
 			break;
 		pthread_mutex_unlock(&c->lock); /* written meanwhile */
 	}
 	if (u != NULL)
 		goto out;
-	u = soft_code_alloc(c, sizeof(*u));
+	u = soft_code_alloc(c, (next.hva != NULL ? 2 : 1) * sizeof(*u));
 	if (u == NULL || !jit_has_room(j))
 		goto full;
 	memset(u, 0, sizeof(*u));
 	u->gpa = gpa;
+	u->page_number = c->pages[n]->number;
 	u->mode = mode;
-	x = (struct jx){.cpu = cpu, .j = j, .mode = mode, .u = u};
+	x = (struct jx){.cpu = cpu, .j = j, .mode = mode, .u = u, .next = next};
 	x.e.p = j->rw + j->used;
 	x.is64 = (mode & MODE_CS) == MODE_64;
 	x.mmu = mode >> JMODE_MMU_SHIFT & 3;
@@ -317,6 +391,8 @@ soft_jit_translate(struct soft_cpu *cpu, uint64_t gpa, const uint8_t *hva, uint3
 	u->valid = 1;
 	u->page_next = c->pages[n]->units;
 	c->pages[n]->units = u;
+	if (x.straddles)
+		enter_next_page(&x);
 	c->pages[n]->made = (uint16_t)MIN(c->pages[n]->made + 1u, (unsigned)UNITS_CROWD);
 	jit_insert(c, u);
 	cpu->ctr.jit_units++;

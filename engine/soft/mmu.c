@@ -287,13 +287,19 @@ resolve_or(struct soft_cpu *cpu, uint64_t la, unsigned idx, int acc, uint32_t *f
 		return t;
 	t.hva = r->hva + (w.gpa - r->gpa);
 	t.rom = r->kind != GM_RAM;
+	bool logged = true;
+	if (soft_dirty_logging(cpu->vm) && !t.rom) {
+		if (acc == ACC_WRITE)
+			soft_dirty_mark(cpu->vm, r, w.gpa);
+		logged = soft_dirty_marked(cpu->vm, r, w.gpa);
+	}
 	t.code = cpu->trace != NULL || soft_code_page(cpu->vm, w.gpa); /* a trace sees every write */
 	if (UNLIKELY(cpu->st.dr[7] & 0xff) && watched_page(cpu, la))
 		return t;
 	uint64_t old_r = e->nr;
 	e->nr = ntag;
 	e->nw = TLB_NOTAG(n);
-	if (!t.rom && !t.code &&
+	if (!t.rom && !t.code && logged &&
 	    (w.levels == 0 || acc == ACC_WRITE ||
 	     ((w.last & PTE_D) && soft_walk_check(cpu, &w, idx, ACC_WRITE) == 0)))
 		e->nw = ntag;

@@ -48,6 +48,7 @@ OP(op_call_rel64)
 {
 	uint64_t target = cpu->gpr[REG_RIPBASE] + (uint64_t)i->imm, sp = cpu->gpr[X86_RSP] - 8;
 	cpu->cur = i;
+	check_target(cpu, target); /* nothing is pushed then */
 	soft_st64(cpu, sp, cpu->gpr[REG_RIPBASE] + i->off + i->len);
 	cpu->gpr[X86_RSP] = sp;
 	return soft_goto_link(cpu, i, target, 1);
@@ -102,15 +103,18 @@ OP(op_loop)
 {
 	unsigned n = i->addrsize;
 	uint64_t c = (soft_reg_get(cpu, X86_RCX * 8, n) - 1) & size_mask(n);
+	uint64_t target = (cpu->gpr[REG_RIPBASE] + (uint64_t)i->imm) & cpu->ip_mask;
 	bool zf = cpu->fl & SFL_ZF, taken = c != 0;
 	cpu->cur = i;
 	if (i->imm2 == 0)
 		taken = taken && !zf;
 	else if (i->imm2 == 1)
 		taken = taken && zf;
+	if (taken)
+		check_target(cpu, target); /* nothing is counted then */
 	soft_reg_set(cpu, X86_RCX * 8, n, c);
 	if (taken)
-		return soft_goto_link(cpu, i, (cpu->gpr[REG_RIPBASE] + (uint64_t)i->imm) & cpu->ip_mask, 1);
+		return soft_goto_link(cpu, i, target, 1);
 	return soft_goto_link(cpu, i, soft_next_rip(cpu, i), 0);
 }
 

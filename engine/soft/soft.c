@@ -10,6 +10,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include "base/log.h"
 #include "base/vmclock.h"
 #include "engine/soft/code.h"
@@ -499,6 +500,8 @@ soft_probe_engine(struct err *err)
 static void
 gm_written(void *arg, uint64_t gpa, uint64_t len)
 {
+	if (soft_dirty_logging(arg))
+		soft_dirty_host(arg, gpa, len);
 	soft_code_written(arg, NULL, gpa, len);
 }
 
@@ -513,6 +516,7 @@ soft_vm_destroy(struct engine_vm *evm)
 	soft_stub_pool_destroy(vm->stubs);
 	soft_perf_map_destroy(vm->perf_map);
 	free(vm->cpus);
+	free(vm->dirty);
 	free(vm);
 }
 
@@ -594,6 +598,23 @@ derive_allowed(struct soft_cpu *cpu)
 
 static void soft_vcpu_destroy(struct engine_vcpu *v);
 
+/* Most of it are tables that a quiet vCPU never touches: pages that are zero because they are fresh. */
+struct soft_cpu *
+soft_cpu_alloc(void)
+{
+	void *p =
+	    mmap(NULL, sizeof(struct soft_cpu), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	return p != MAP_FAILED ? p : NULL;
+}
+
+void
+soft_cpu_free(struct soft_cpu *cpu)
+{
+	if (cpu != NULL)
+		munmap(cpu, sizeof(*cpu));
+}
+
 static struct engine_vcpu *
 soft_vcpu_create(struct engine_vm *evm, unsigned id, const struct x86_cpuid *cpuid, struct err *err)
 {
@@ -603,16 +624,14 @@ soft_vcpu_create(struct engine_vm *evm, unsigned id, const struct x86_cpuid *cpu
 		err_set(err, EINVAL, "soft engine: vCPU %u cannot be made (maximum %u)", id, vm->maxcpus);
 		return NULL;
 	}
-	cpu = aligned_alloc(64, (sizeof(*cpu) + 63) & ~63ul);
-	if (cpu != NULL)
-		memset(cpu, 0, sizeof(*cpu));
+	cpu = soft_cpu_alloc();
 	if (cpu != NULL)
 		cpu->cpuid = malloc(sizeof(*cpuid));
 	if (cpu == NULL || cpu->cpuid == NULL) {
 		if (cpu != NULL) {
 			free(cpu->cpuid);
 		}
-		free(cpu);
+		soft_cpu_free(cpu);
 		err_set(err, ENOMEM, "soft engine: no memory for vCPU %u", id);
 		return NULL;
 	}
@@ -632,7 +651,7 @@ soft_vcpu_create(struct engine_vm *evm, unsigned id, const struct x86_cpuid *cpu
 	    (vm->verify && cpu->jit_on && soft_verify_create(cpu, err) != 0)) {
 		soft_jit_vcpu_fini(cpu);
 		free(cpu->cpuid);
-		free(cpu);
+		soft_cpu_free(cpu);
 		return NULL;
 	}
 	for (unsigned n = 0; n < MMU_COUNT; n++)
@@ -667,7 +686,7 @@ soft_vcpu_destroy(struct engine_vcpu *v)
 	soft_verify_destroy(cpu);
 	soft_jit_vcpu_fini(cpu);
 	free(cpu->cpuid);
-	free(cpu);
+	soft_cpu_free(cpu);
 }
 
 static void
@@ -846,5 +865,8 @@ const struct engine_ops engine_soft = {
     .inject_intr = soft_inject_intr,
     .inject_nmi = soft_inject_nmi,
     .inject_exception = soft_inject_exception,
+    .dirty_start = soft_dirty_start,
+    .dirty_fetch = soft_dirty_fetch,
+    .dirty_stop = soft_dirty_stop,
     .stats = soft_stats,
 };

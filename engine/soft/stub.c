@@ -50,10 +50,9 @@ soft_stub_pool_create(struct err *err)
 	if (p->rw == MAP_FAILED || p->rx == MAP_FAILED)
 		goto fail;
 	close(fd);
-	p->scratch = aligned_alloc(64, (sizeof(struct soft_cpu) + 63) & ~63ul);
+	p->scratch = soft_cpu_alloc();
 	if (p->scratch == NULL)
 		goto fail;
-	memset(p->scratch, 0, sizeof(struct soft_cpu));
 	pthread_mutex_init(&p->lock, NULL);
 	soft_stub_signals();
 	return p;
@@ -85,7 +84,7 @@ soft_stub_pool_destroy(struct soft_stub_pool *p)
 	if (p == NULL)
 		return;
 	soft_stub_reset(p);
-	free(p->scratch);
+	soft_cpu_free(p->scratch);
 	munmap(p->rw, POOL_BYTES);
 	munmap(p->rx, POOL_BYTES);
 	pthread_mutex_destroy(&p->lock);

@@ -169,6 +169,8 @@ walk_mark(struct soft_cpu *cpu, struct walk *w, bool dirty)
 			: !__atomic_compare_exchange_n((uint32_t *)p, &old32, old32 | (uint32_t)set, false,
 						       __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
 			return false;
+		if (soft_dirty_logging(cpu->vm))
+			soft_dirty_mark(cpu->vm, r, gpa);
 		if (soft_code_page(cpu->vm, gpa))
 			soft_code_written(cpu->vm, cpu, gpa, w->entry_size);
 	}

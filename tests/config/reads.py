@@ -19,7 +19,7 @@ import tap  # noqa: E402
 import vm  # noqa: E402
 
 # Rows whose legal values all mean the same in this version. One that is read after all must go from here.
-SAME = {"x86.apic": "auto|user"}
+SAME = {}
 
 
 def schema():

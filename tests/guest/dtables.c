@@ -209,7 +209,7 @@ test_bases(void)
 			load_tables(gdt_pointer, idt_pointer);
 		}
 	}
-	struct dtable bad = {0xffff, 0x800000000000ull};
+	struct dtable bad = {0xffff, 0x100000000000000ull}; /* in 57 bits, too */
 
 	TRY("lgdt %0", : : "m"(bad) : "memory");
 	guest_check(trap_seen.vector == 13 && trap_seen.error == 0, "lgdt non-canonical: trap %d",

@@ -387,6 +387,34 @@ test_frames(void)
 	trap_gate(0x50, 0x8e);
 }
 
+/* A handler that tells its own flags. */
+void flags_handler(void);
+__asm__("flags_handler: pushfq; popq %rax; iretq");
+
+/* Interrupt gates clear IF, trap gates leave it; both clear TF, NT and RF, and what is saved has them. */
+static void
+test_gate_flags(void)
+{
+	enum { TF = 0x100, IF = 0x200, DF = 0x400, NT = 0x4000, AC = 0x40000, ARITHMETIC = 0x8d5 };
+
+	for (unsigned n = 0; n < 32; n++) {
+		bool user = n & 1, trap = n & 2;
+		struct context c = context_at(int50_code, user);
+
+		c.flags = 2 | ARITHMETIC | DF | (n & 4 ? IF : 0) | (n & 8 ? NT : 0) | (n & 16 ? AC : 0);
+		unsigned long want = (c.flags & ~(unsigned long)NT) & (trap ? ~0ul : ~(unsigned long)IF);
+		unsigned long saved = c.flags;
+		idt_set(0x50, SEL_CODE, (uintptr_t)flags_handler, trap ? 0xef : 0xee);
+		int v = guest_enter(&c);
+		guest_check(v == GUEST_ENDED && c.ax == want,
+			    "%s gate, user %d: flags %lx in the handler, not %lx",
+			    trap ? "trap" : "interrupt", user, c.ax, want);
+		guest_check((trap_seen.rflags & 0x1ffff) == (saved & 0x1ffff),
+			    "flags after IRET: %lx, not %lx", trap_seen.rflags, saved);
+	}
+	trap_gate(0x50, 0x8e);
+}
+
 /* ---- interrupts: shadows, NMI ---- */
 
 static volatile uint32_t *const lapic = (volatile uint32_t *)0xfee00000ul;
@@ -473,6 +501,7 @@ main(void)
 	test_arithmetic();
 	test_nesting();
 	test_frames();
+	test_gate_flags();
 	test_shadows();
 	test_nmi();
 	return guest_summary();

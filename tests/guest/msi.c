@@ -4,7 +4,7 @@
  * and delivery modes, edge and level, masks and pending bits, loss and order; its interrupt line without
  * them. Two CPUs.
  */
-#include "tests/guest/irq.h"
+#include "tests/guest/pair.h"
 
 enum {
 	EDU = 0x80003000u, /* 0:6.0 for port 0xcf8 */
@@ -27,88 +27,8 @@ enum {
 	DATA_LEVEL = 0x8000,
 	VECTOR = 0x74,
 };
-#define CPUS 2
-
-static volatile struct {
-	unsigned count[256], total;
-	uint8_t order[8];
-} seen[CPUS];
-static volatile unsigned ap_ready, ap_tpr, ap_tpr_is;
-static volatile bool no_eoi;
-static unsigned id[CPUS], cap;
+static unsigned cap;
 static volatile uint32_t *edu;
-
-/* ---- interrupts, on either CPU ---- */
-
-static void
-handler(struct trap_frame *f)
-{
-	unsigned v = (unsigned)f->vector, cpu = lapic_read(LAPIC_ID) >> 24 != id[0];
-
-	seen[cpu].count[v]++;
-	if (seen[cpu].total < sizeof(seen[cpu].order))
-		seen[cpu].order[seen[cpu].total] = (uint8_t)v;
-	seen[cpu].total++;
-	if (!no_eoi)
-		lapic_write(LAPIC_EOI, 0);
-}
-
-static void
-clear(void)
-{
-	for (unsigned cpu = 0; cpu < CPUS; cpu++) {
-		for (unsigned n = 0; n < 256; n++)
-			seen[cpu].count[n] = 0;
-		seen[cpu].total = 0;
-	}
-}
-
-/* The second CPU lets interrupts in all the time, at the priority that it is told. */
-static void
-ap_main(void)
-{
-	lapic_write(LAPIC_SVR, 0x1ff);
-	lapic_write(LAPIC_LDR, 2 << 24);
-	id[1] = lapic_read(LAPIC_ID) >> 24;
-	ap_ready = 1;
-	for (;;) {
-		lapic_write(LAPIC_TPR, ap_tpr);
-		ap_tpr_is = ap_tpr;
-		__asm__ volatile("sti; nop; nop; cli; pause" : : : "memory");
-	}
-}
-
-static void
-set_tpr(unsigned own, unsigned others)
-{
-	lapic_write(LAPIC_TPR, own);
-	ap_tpr = others;
-	while (ap_tpr_is != others)
-		__asm__ volatile("pause");
-}
-
-/* Long enough for the other CPU to take what is on its way. */
-static void
-settle(unsigned want)
-{
-	uint64_t start = pm_now();
-
-	irq_window();
-	while (seen[0].total + seen[1].total < want && pm_now() - start < 20ull * PM_HZ)
-		irq_window();
-	start = pm_now();
-	while (pm_now() - start < PM_HZ / 500)
-		irq_window();
-}
-
-static void
-expect(const char *what, unsigned first, unsigned second)
-{
-	settle(first + second);
-	guest_check(seen[0].total == first && seen[1].total == second, "%s: %u and %u, not %u and %u", what,
-		    seen[0].total, seen[1].total, first, second);
-	clear();
-}
 
 /* ---- the function ---- */
 
@@ -186,36 +106,36 @@ static const struct {
 static void
 test_targets(void)
 {
-	const unsigned whose[] = {id[0], id[1], 0x77, 0xff};
+	const unsigned whose[] = {pair_id[0], pair_id[1], 0x77, 0xff};
 
 	for (unsigned n = 0; n < sizeof(targets) / sizeof(targets[0]); n++) {
 		target(ADDRESS | targets[n].address | whose[targets[n].shorthand] << 12, targets[n].data);
 		raise();
-		expect(targets[n].name, targets[n].first, targets[n].second);
+		pair_expect(targets[n].name, targets[n].first, targets[n].second);
 	}
 	lapic_write(LAPIC_ESR, 0);
 	guest_check((lapic_read(LAPIC_ESR) & 0x40) != 0, "ESR %x after an illegal vector",
 		    lapic_read(LAPIC_ESR));
 	/* An address that is memory's. */
-	target(ADDRESS | id[0] << 12, VECTOR);
+	target(ADDRESS | pair_id[0] << 12, VECTOR);
 	config_write(cap + MSI_UPPER, 4, 1);
 	raise();
-	expect("above 4 GiB", 0, 0);
+	pair_expect("above 4 GiB", 0, 0);
 	/* Logical: a set of CPUs, flat and in clusters. */
 	for (unsigned set = 0; set < 4; set++) {
 		target((uint32_t)ADDRESS | ADDRESS_LOGICAL | set << 12, VECTOR);
 		raise();
-		expect("logical", set & 1, set >> 1);
+		pair_expect("logical", set & 1, set >> 1);
 	}
 	lapic_write(LAPIC_DFR, 0x0fffffff);
 	lapic_write(LAPIC_LDR, 0x31 << 24);
 	target((uint32_t)ADDRESS | ADDRESS_LOGICAL | 0x31 << 12, VECTOR);
 	raise();
-	expect("a cluster", 1, 0);
+	pair_expect("a cluster", 1, 0);
 	target((uint32_t)ADDRESS | ADDRESS_LOGICAL | 0x21 << 12, VECTOR);
 	raise();
-	guest_check((settle(0), seen[0].total) == 0, "another cluster: %u", seen[0].total);
-	clear();
+	guest_check((pair_settle(0), pair_seen[0].total) == 0, "another cluster: %u", pair_seen[0].total);
+	pair_clear();
 	lapic_write(LAPIC_DFR, 0xffffffff);
 	lapic_write(LAPIC_LDR, 1 << 24);
 }
@@ -229,19 +149,20 @@ test_lowest(void)
 
 	for (unsigned n = 0; n < 2; n++) {
 		target((uint32_t)ADDRESS | forms[n][0] | 3 << 12, forms[n][1]);
-		set_tpr(0x60, 0);
+		pair_set_tpr(0x60, 0);
 		raise();
-		expect("lowest priority, the second is less busy", 0, 1);
-		set_tpr(0, 0x60);
+		pair_expect("lowest priority, the second is less busy", 0, 1);
+		pair_set_tpr(0, 0x60);
 		raise();
-		expect("lowest priority, the first is less busy", 1, 0);
-		set_tpr(0, 0);
+		pair_expect("lowest priority, the first is less busy", 1, 0);
+		pair_set_tpr(0, 0);
 		for (unsigned k = 0; k < 10; k++) {
 			raise();
-			settle(1);
-			guest_check(seen[0].total + seen[1].total == 1, "lowest priority, equal: %u and %u",
-				    seen[0].total, seen[1].total);
-			clear();
+			pair_settle(1);
+			guest_check(pair_seen[0].total + pair_seen[1].total == 1,
+				    "lowest priority, equal: %u and %u", pair_seen[0].total,
+				    pair_seen[1].total);
+			pair_clear();
 		}
 	}
 }
@@ -260,10 +181,10 @@ test_nmi(void)
 			    .flags = 2,
 			    .bx = (uintptr_t)edu};
 
-	target((uint32_t)ADDRESS | id[0] << 12, DATA_NMI | VECTOR);
+	target((uint32_t)ADDRESS | pair_id[0] << 12, DATA_NMI | VECTOR);
 	int v = guest_enter(&c);
 	guest_check(v == 2, "NMI by message: trap %d", v);
-	expect("NMI", 0, 0);
+	pair_expect("NMI", 0, 0);
 }
 
 /* ---- masks, loss, order ---- */
@@ -271,32 +192,32 @@ test_nmi(void)
 static void
 test_masks(void)
 {
-	target((uint32_t)ADDRESS | id[0] << 12, VECTOR);
+	target((uint32_t)ADDRESS | pair_id[0] << 12, VECTOR);
 	config_write(cap + MSI_MASK, 4, 1);
 	guest_check((config_read(cap + MSI_PENDING) & 1) == 0, "pending before anything came");
 	raise();
 	raise();
-	expect("masked", 0, 0);
+	pair_expect("masked", 0, 0);
 	guest_check((config_read(cap + MSI_PENDING) & 1) == 1, "not pending while masked");
 	config_write(cap + MSI_MASK, 4, 0);
-	expect("two while masked", 1, 0);
+	pair_expect("two while masked", 1, 0);
 	guest_check((config_read(cap + MSI_PENDING) & 1) == 0, "pending when unmasked");
 	/* Not enabled: nothing pends, the line is used (and not routed). */
 	config_write(cap + MSI_CONTROL, 2, 0);
 	raise();
-	expect("disabled", 0, 0);
+	pair_expect("disabled", 0, 0);
 	acknowledge();
 	config_write(cap + MSI_CONTROL, 2, CONTROL_ENABLE);
-	expect("enabled again", 0, 0);
+	pair_expect("enabled again", 0, 0);
 	/* A change of address and data while masked holds for what pends. */
 	config_write(cap + MSI_MASK, 4, 1);
 	raise();
 	config_write(cap + MSI_DATA, 2, VECTOR + 1);
 	config_write(cap + MSI_MASK, 4, 0);
-	settle(1);
-	guest_check(seen[0].count[VECTOR + 1] == 1 && seen[0].total == 1, "changed while masked: %u of %u",
-		    seen[0].count[VECTOR + 1], seen[0].total);
-	clear();
+	pair_settle(1);
+	guest_check(pair_seen[0].count[VECTOR + 1] == 1 && pair_seen[0].total == 1,
+		    "changed while masked: %u of %u", pair_seen[0].count[VECTOR + 1], pair_seen[0].total);
+	pair_clear();
 }
 
 static void
@@ -305,40 +226,40 @@ test_order(void)
 	static const uint8_t vectors[] = {0x51, 0x91, 0x71}, order[] = {0x91, 0x71, 0x51};
 
 	for (unsigned n = 0; n < 3; n++) {
-		target((uint32_t)ADDRESS | id[0] << 12, vectors[n]);
+		target((uint32_t)ADDRESS | pair_id[0] << 12, vectors[n]);
 		raise();
 	}
-	settle(3);
+	pair_settle(3);
 	for (unsigned n = 0; n < 3; n++)
-		guest_check(seen[0].order[n] == order[n], "number %u is %x, not %x", n, seen[0].order[n],
-			    order[n]);
-	expect("three vectors", 3, 0);
+		guest_check(pair_seen[0].order[n] == order[n], "number %u is %x, not %x", n,
+			    pair_seen[0].order[n], order[n]);
+	pair_expect("three vectors", 3, 0);
 	/* One waits behind the one that is in service; more of the same are lost. */
-	no_eoi = true;
+	pair_no_eoi = true;
 	raise();
-	settle(1);
+	pair_settle(1);
 	raise();
 	raise();
 	raise();
-	settle(1);
-	guest_check(seen[0].total == 1, "before the EOI: %u", seen[0].total);
-	no_eoi = false;
+	pair_settle(1);
+	guest_check(pair_seen[0].total == 1, "before the EOI: %u", pair_seen[0].total);
+	pair_no_eoi = false;
 	lapic_write(LAPIC_EOI, 0);
-	expect("after it", 2, 0);
+	pair_expect("after it", 2, 0);
 	/* An edge has no TMR bit, a level has, and its EOI goes by without harm. */
 	for (unsigned level = 0; level < 2; level++) {
-		target((uint32_t)ADDRESS | id[0] << 12, VECTOR | (level ? DATA_LEVEL | DATA_ASSERT : 0));
+		target((uint32_t)ADDRESS | pair_id[0] << 12, VECTOR | (level ? DATA_LEVEL | DATA_ASSERT : 0));
 		raise();
 		uint32_t tmr = lapic_read(LAPIC_TMR + VECTOR / 32 * 16) >> (VECTOR % 32) & 1;
 		guest_check(tmr == level, "TMR of a %s: %u", level ? "level" : "edge", tmr);
-		expect("TMR", 1, 0);
+		pair_expect("TMR", 1, 0);
 	}
 	/* Below the task's priority it waits. */
 	lapic_write(LAPIC_TPR, 0x80);
 	raise();
-	expect("below the task's priority", 0, 0);
+	pair_expect("below the task's priority", 0, 0);
 	lapic_write(LAPIC_TPR, 0);
-	expect("when that falls", 1, 0);
+	pair_expect("when that falls", 1, 0);
 }
 
 /* ---- the line ---- */
@@ -351,22 +272,22 @@ test_line(void)
 	config_write(cap + MSI_CONTROL, 2, 0);
 	guest_check((config_read(0x3d) & 0xff) == 1 && pin >= 16 && pin < 24, "interrupt line %u", pin);
 	ioapic_route(pin, VECTOR | RTE_LEVEL);
-	no_eoi = true;
+	pair_no_eoi = true;
 	raise();
-	settle(1);
-	guest_check(seen[0].total == 1 && (ioapic_entry(pin) & RTE_REMOTE_IRR) != 0, "a line: %u, entry %x",
-		    seen[0].total, ioapic_entry(pin));
+	pair_settle(1);
+	guest_check(pair_seen[0].total == 1 && (ioapic_entry(pin) & RTE_REMOTE_IRR) != 0,
+		    "a line: %u, entry %x", pair_seen[0].total, ioapic_entry(pin));
 	lapic_write(LAPIC_EOI, 0);
-	settle(2);
-	guest_check(seen[0].total == 2, "a line that stays: %u", seen[0].total);
+	pair_settle(2);
+	guest_check(pair_seen[0].total == 2, "a line that stays: %u", pair_seen[0].total);
 	acknowledge();
-	no_eoi = false;
+	pair_no_eoi = false;
 	lapic_write(LAPIC_EOI, 0);
-	expect("a line that went", 2, 0);
+	pair_expect("a line that went", 2, 0);
 	/* INTx disabled by the command register. */
 	config_write(4, 2, 0x406);
 	raise();
-	expect("INTx disabled", 0, 0);
+	pair_expect("INTx disabled", 0, 0);
 	guest_check((config_read(6) & 8) != 0, "interrupt status %x with INTx disabled",
 		    config_read(6) & 0xffff);
 	acknowledge();
@@ -382,14 +303,7 @@ main(void)
 		guest_check(false, "no edu with MSI at 0:6.0");
 		return guest_summary();
 	}
-	irq_init();
-	trap_interrupt = handler;
-	id[0] = lapic_read(LAPIC_ID) >> 24;
-	guest_start_ap(ap_main);
-	while (ap_ready == 0)
-		__asm__ volatile("pause");
-	lapic_write(LAPIC_SVR, 0x1ff);
-	lapic_write(LAPIC_LDR, 1 << 24);
+	pair_start();
 	test_targets();
 	test_lowest();
 	test_masks();

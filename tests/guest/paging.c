@@ -320,6 +320,60 @@ test_keys(bool supervisor, unsigned long cr4)
 		wrmsr(MSR_PKRS, 0);
 }
 
+static uint32_t
+rdpkru(void)
+{
+	uint32_t v, high;
+
+	__asm__ volatile(".byte 0x0f, 0x01, 0xee" : "=a"(v), "=d"(high) : "c"(0));
+	return v;
+}
+
+/* XSAVE's component 9: where CPUID says, initial when 0, and at once in force. */
+static void
+test_pkru_state(void)
+{
+	enum { CR4_OSXSAVE = 1 << 18, PKRU = 1 << 9, HEADER = 512, RIGHTS = 0x5550 };
+	static uint8_t area[4096] __attribute__((aligned(64)));
+	uint64_t *bv = (uint64_t *)(area + HEADER);
+	uint32_t r[4], size;
+
+	cpuid(0xd, 9, r);
+	size = r[0];
+	volatile uint32_t *saved = (volatile uint32_t *)(area + r[1]);
+	guest_check(size == 8 && r[1] >= 576 && r[1] % 8 == 0 && r[2] == 0, "CPUID d, 9: %x %x %x", r[0],
+		    r[1], r[2]);
+	write_cr4(read_cr4() | CR4_OSXSAVE | CR4_PKE);
+	cpuid(7, 0, r);
+	guest_check((r[2] >> 4 & 1) == 1, "CPUID has no OSPKE with CR4.PKE");
+	TRY("xsetbv", : : "a"(1 | PKRU), "c"(0), "d"(0) : "memory");
+	guest_check(trap_seen.vector == -1, "XCR0 with PKRU: trap %d", trap_seen.vector);
+	cpuid(0xd, 0, r);
+	guest_check(r[1] >= (uintptr_t)saved - (uintptr_t)area + size, "CPUID d, 0: %u bytes", r[1]);
+	wrpkru(RIGHTS);
+	__asm__ volatile("xsave (%2)" : : "a"(PKRU), "d"(0), "r"(area) : "memory");
+	guest_check(*saved == RIGHTS && (*bv & PKRU) != 0, "saved: %x %lx", *saved, *bv);
+	wrpkru(0);
+	__asm__ volatile("xsave (%2)" : : "a"(PKRU), "d"(0), "r"(area) : "memory");
+	guest_check((*bv & PKRU) == 0 || *saved == 0, "saved in its initial state: %x %lx", *saved, *bv);
+	*bv |= PKRU;
+	*saved = 4; /* no access by key 1 */
+	map(0, P | W | U | 1ull << 59, W | U);
+	invlpg((void *)PAGE);
+	TRY("mov (%0), %%rax", : : "r"(PAGE) : "rax", "memory");
+	guest_check(trap_seen.vector == -1, "before XRSTOR: trap %d", trap_seen.vector);
+	TRY("xrstor (%2); mov (%3), %%rbx", : : "a"(PKRU), "d"(0), "r"(area), "r"(PAGE) : "rbx", "memory");
+	guest_check(trap_seen.vector == 14 && trap_seen.error == (ERR_P | ERR_PK) && rdpkru() == 4,
+		    "after XRSTOR: trap %d error %lx, PKRU %x", trap_seen.vector, trap_seen.error, rdpkru());
+	*bv = 0;
+	TRY("xrstor (%2); mov (%3), %%rbx", : : "a"(PKRU), "d"(0), "r"(area), "r"(PAGE) : "rbx", "memory");
+	guest_check(trap_seen.vector == -1 && rdpkru() == 0,
+		    "after XRSTOR of the initial state: trap %d, PKRU %x", trap_seen.vector, rdpkru());
+	write_cr4(read_cr4() & ~(unsigned long)(CR4_OSXSAVE | CR4_PKE));
+	cpuid(7, 0, r);
+	guest_check((r[2] >> 4 & 1) == 0, "CPUID has OSPKE without CR4.PKE");
+}
+
 /* CPUID, CR4 and the registers agree. */
 static void
 test_key_registers(void)
@@ -337,10 +391,12 @@ test_key_registers(void)
 		test_keys(true, CR4_PKS);
 	else
 		guest_skip("PKS");
-	if (has_pku)
+	if (has_pku) {
 		test_keys(false, CR4_PKE);
-	else
+		test_pkru_state();
+	} else {
 		guest_skip("PKU");
+	}
 }
 
 /* ---- TLB ---- */
@@ -553,8 +609,8 @@ test_pcid(void)
 	} bad[] = {{4, 0, 0, 13},
 		   {0, 0x1000, 0, 13},
 		   {0, 1, 0, 13},
-		   {0, 0, 0x800000000000, 13},
-		   {1, 0, 0x800000000000, -1}};
+		   {0, 0, 0x100000000000000, 13}, /* in 57 bits, too */
+		   {1, 0, 0x100000000000000, -1}};
 	for (unsigned n = 0; n < COUNT(bad); n++) {
 		uint64_t d[2] = {bad[n].pcid, bad[n].address};
 

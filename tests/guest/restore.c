@@ -297,6 +297,16 @@ open_other(struct machine *m, struct err *err)
 	return 0;
 }
 
+/* What the software engine has beside the host's features. */
+static void
+open_wide(struct machine *m, struct err *err)
+{
+	engine_soft.vcpu_destroy(m->vcpu);
+	engine_soft.cpuid_add(&m->rig.cpuid, (uint32_t)ENGINE_LA57 | ENGINE_PKU | ENGINE_PKS);
+	m->vcpu = engine_soft.vcpu_create(m->rig.vm, 0, &m->rig.cpuid, err);
+	LH_ASSERT(m->vcpu != NULL);
+}
+
 static bool
 test_image(const char *path, enum how how)
 {
@@ -318,7 +328,9 @@ test_image(const char *path, enum how how)
 	m->e = &engine_soft;
 	m->vcpu = m->rig.vcpu;
 	m->rig.vcpu = NULL;
-	if (how == ENGINES && open_other(m, &err) != 0)
+	if (how != ENGINES)
+		open_wide(m, &err);
+	else if (open_other(m, &err) != 0)
 		snprintf(m->why, sizeof(m->why), "%s", err.msg);
 	entry = load(m, file, len);
 	LH_ASSERT(entry != 0);

@@ -19,6 +19,7 @@ enum {
 	D = 0x0d,
 	A_UIP = 0x80,
 	A_RUNS = 0x20,
+	A_RESET = 0x60, /* of the divider: when it runs again, the next update is half a second away */
 	B_SET = 0x80,
 	PF = 0x40, /* and PIE, in B */
 	AF = 0x20,
@@ -189,9 +190,16 @@ test_update(void)
 
 	quiet();
 	guest_check(cmos(D) == 0x80, "register D: %x", cmos(D));
-	guest_check(flag_comes(UF), "no update-ended flag");
-	/* The first comes within a second, the next a second after it. */
+	cmos_set(A, A_RESET);
+	(void)cmos(C);
 	start = pm_now();
+	cmos_set(A, A_RUNS);
+	guest_check(flag_comes(UF), "no update-ended flag");
+	guest_check(pm_now() - start + PM_HZ / 100 >= PM_HZ / 2, "the first update after %lu PM ticks",
+		    pm_now() - start);
+	/* Then the next comes within a second, and one more a second after it. */
+	start = pm_now();
+	before = cmos(SECONDS);
 	cmos_set(B, B_24H | B_BINARY | UF);
 	before = cmos(SECONDS);
 	guest_check(irq_wait(VECTOR, 2), "update-ended: %u", irq_seen.count[VECTOR]);
@@ -211,28 +219,36 @@ test_update(void)
 	}
 }
 
-/* In binary: the alarm's bytes say a moment, or "any". The time is set so that it is near. */
+/* In binary: the alarm's bytes say a moment, or "any". The time is set to a second before midnight, or two.
+ */
 static void
-test_alarm(uint8_t at_seconds, uint8_t at_minutes, uint8_t at_hours, bool comes)
+test_alarm(uint8_t from, uint8_t at_seconds, uint8_t at_minutes, uint8_t at_hours, bool comes)
 {
+	uint64_t start;
+
 	quiet();
+	cmos_set(A, A_RESET);
 	cmos_set(B, B_SET | B_24H | B_BINARY);
 	cmos_set(HOURS, 23);
 	cmos_set(MINUTES, 59);
-	cmos_set(SECONDS, 58);
+	cmos_set(SECONDS, from);
 	cmos_set(ALARM_SECONDS, at_seconds);
 	cmos_set(ALARM_MINUTES, at_minutes);
 	cmos_set(ALARM_HOURS, at_hours);
 	(void)cmos(C);
 	cmos_set(B, B_24H | B_BINARY | AF);
+	start = pm_now();
+	cmos_set(A, A_RUNS);
 	if (comes) {
 		guest_check(irq_wait(VECTOR, 1), "alarm %x:%x:%x: nothing", at_hours, at_minutes, at_seconds);
 		guest_check((flags & (IRQF | AF)) == (IRQF | AF), "alarm: register C %x", flags);
-		guest_check(cmos(SECONDS) != 58, "alarm %x:%x:%x: early", at_hours, at_minutes, at_seconds);
+		guest_check(pm_now() - start + PM_HZ / 100 >= PM_HZ / 2, "alarm %x:%x:%x: early", at_hours,
+			    at_minutes, at_seconds);
+		guest_check(cmos(SECONDS) != from, "alarm %x:%x:%x: before the second", at_hours, at_minutes,
+			    at_seconds);
 		return;
 	}
-	uint64_t start = pm_now();
-	while (pm_now() - start < PM_HZ + PM_HZ / 4)
+	while (pm_now() - start < PM_HZ * 3ull / 4)
 		irq_window();
 	guest_check(irq_seen.total == 0, "alarm %x:%x:%x came", at_hours, at_minutes, at_seconds);
 }
@@ -295,11 +311,11 @@ main(void)
 	test_periodic();
 	test_pin();
 	test_update();
-	test_alarm(59, 59, 23, true);
-	test_alarm(0, 0, 0, true);
-	test_alarm(0xff, ANY, 0xff, true);
-	test_alarm(59, 58, 23, false);
-	test_alarm(59, ANY, 22, false);
+	test_alarm(58, 59, 59, 23, true);
+	test_alarm(59, 0, 0, 0, true);
+	test_alarm(58, 0xff, ANY, 0xff, true);
+	test_alarm(58, 59, 58, 23, false);
+	test_alarm(58, 59, ANY, 22, false);
 	test_set();
 	quiet();
 	return guest_summary();

@@ -25,6 +25,7 @@ enum {
 	FMASK,
 };
 #define NON_CANONICAL 0x800000000000ull
+#define NEVER	      0x100000000000000ull /* for processors with 57 bits neither: bases take all that they have */
 #define COUNT(a)      (sizeof(a) / sizeof((a)[0]))
 
 static bool amd;
@@ -190,15 +191,15 @@ test_bases(void)
 		uint64_t value;
 		bool ok;
 	} writes[] = {
-	    {FS_BASE, NON_CANONICAL, false},
-	    {GS_BASE, NON_CANONICAL, false},
-	    {KERNEL_GS_BASE, NON_CANONICAL, false},
-	    {FS_BASE, 0xffff7fffffffffffull, false},
+	    {FS_BASE, NEVER, false},
+	    {GS_BASE, NEVER, false},
+	    {KERNEL_GS_BASE, NEVER, false},
+	    {FS_BASE, ~NEVER, false},
 	    {FS_BASE, NON_CANONICAL - 1, true},
 	    {GS_BASE, 0xffff800000000000ull, true},
 	    {KERNEL_GS_BASE, 0xffffffffffffffffull, true},
-	    {LSTAR, NON_CANONICAL, false},
-	    {CSTAR, NON_CANONICAL, false},
+	    {LSTAR, NEVER, false},
+	    {CSTAR, NEVER, false},
 	    {STAR, ~0ull, true},
 	    {FMASK, 0xffffffff, true},
 	};
@@ -245,6 +246,48 @@ test_bases(void)
 		    trap_seen.vector);
 }
 
+/* ---- CR4.UMIP: what tells of the system's tables is for CPL 0 ---- */
+
+#define TELLS(name, insn)                             \
+	__asm__(#name ": " insn "; " GUEST_END "\n"); \
+	void name(void);
+TELLS(tell_gdt, "sgdt -16(%rsp)")
+TELLS(tell_idt, "sidt -16(%rsp)")
+TELLS(tell_ldt, "sldt %eax")
+TELLS(tell_tr, "str %eax")
+TELLS(tell_msw, "smsw %eax")
+TELLS(tell_ldt_to_memory, "sldt -16(%rsp)")
+
+static void
+test_umip(void)
+{
+	static void (*const codes[])(void) = {tell_gdt, tell_idt, tell_ldt,
+					      tell_tr,	tell_msw, tell_ldt_to_memory};
+	enum { CR4_UMIP = 1 << 11 };
+	uint32_t r[4];
+
+	cpuid(7, 0, r);
+	bool has_umip = r[2] >> 2 & 1;
+	TRY("mov %0, %%cr4", : : "r"(read_cr4() | CR4_UMIP) : "memory");
+	guest_check(trap_seen.vector == (has_umip ? -1 : 13), "CR4.UMIP: trap %d", trap_seen.vector);
+	for (unsigned n = 0; n < 2 * COUNT(codes) * 2; n++) {
+		bool user = n & 1, on = n & 2;
+		struct context c =
+		    start(codes[n / 4], user ? SEL_USER_CODE : SEL_CODE, user ? SEL_USER_DATA : SEL_DATA);
+
+		if (on && !has_umip)
+			continue;
+		write_cr4((read_cr4() & ~(unsigned long)CR4_UMIP) | (on ? CR4_UMIP : 0));
+		int v = guest_enter(&c);
+		guest_check(v == (on && user ? 13 : END) && (v == END || trap_seen.error == 0),
+			    "UMIP %d, user %d, number %u: trap %d error %lx", on, user, n / 4, v,
+			    trap_seen.error);
+	}
+	write_cr4(read_cr4() & ~(unsigned long)CR4_UMIP);
+	if (!has_umip)
+		guest_skip("UMIP");
+}
+
 /* ---- descriptors of 16 bytes ---- */
 
 static void
@@ -259,10 +302,10 @@ test_system(void)
 	} rows[] = {
 	    {"LDT", 2, 0, false, -1},
 	    {"LDT above 4 GiB", 2, 0x7fff, false, -1},
-	    {"LDT at a bad address", 2, 0x8000, false, 13},
+	    {"LDT at a bad address", 2, 0x1000000, false, 13},
 	    {"LDT with a type above", 2, 0x100ull << 32, false, 13},
 	    {"LDT that is a TSS", 9, 0, false, 13},
-	    {"TSS at a bad address", 9, 0x8000, true, 13},
+	    {"TSS at a bad address", 9, 0x1000000, true, 13},
 	    {"TSS that is busy", 11, 0, true, 13},
 	    {"TSS of 16 bits", 1, 0, true, 13},
 	};
@@ -435,6 +478,7 @@ main(void)
 	test_iret_flags();
 	test_compatibility();
 	test_bases();
+	test_umip();
 	test_system();
 	for (unsigned n = 0; n < COUNT(gates); n++)
 		test_gate(n);

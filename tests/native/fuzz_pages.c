@@ -225,6 +225,8 @@ answer(struct gen_rng *rng, struct rig *r, struct vm_exit *x)
 		return false;
 	case VM_EXIT_SHUTDOWN:
 	case VM_EXIT_PMI:
+	case VM_EXIT_EOI:
+	case VM_EXIT_RESET:
 	case VM_EXIT_DEBUG:
 		return false;
 	}

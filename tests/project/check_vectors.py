@@ -29,12 +29,13 @@ SAVED = {
     "soft_jit_create": MAKES, "soft_jit_destroy": MAKES, "soft_jit_vcpu_init": MAKES, "soft_jit_vcpu_fini": MAKES,
     "soft_vm_create": MAKES, "soft_vm_destroy": MAKES, "soft_vcpu_create": MAKES, "soft_vcpu_destroy": MAKES,
     "soft_stub_pool_create": MAKES, "soft_stub_pool_destroy": MAKES, "soft_stub_signals": MAKES, "install_signals": MAKES,
-    "soft_verify_create": MAKES, "soft_verify_destroy": MAKES, "soft_trace_create": MAKES, "soft_trace_close": MAKES,
+    "soft_verify_create": MAKES, "soft_verify_destroy": MAKES, "soft_trace_close": MAKES,
     "soft_perf_map_create": MAKES, "soft_perf_map_destroy": MAKES, "soft_perf_map_routine": MAKES, "read_symbols": MAKES,
-    "soft_pmu_init": MAKES, "soft_pmu_fini": MAKES, "soft_cpuid_filter": MAKES, "init_decoders": MAKES, "init_isas": MAKES,
+    "soft_cpu_alloc": MAKES, "soft_cpu_free": MAKES, "soft_pmu_init": MAKES, "soft_pmu_fini": MAKES, "soft_cpuid_filter": MAKES, "init_decoders": MAKES, "init_isas": MAKES,
     "soft_get_state": BETWEEN, "soft_set_state": BETWEEN, "soft_profile_stats": BETWEEN, "soft_stats": BETWEEN, "top": BETWEEN,
+    "soft_dirty_start": BETWEEN,
     "on_signal": SIGNAL, "soft_jit_signal": SIGNAL, "tick": "a timer's thread", "report": "the VM ends here",
-    "intern": BELOW, "try_stub": BELOW, "soft_stub_reset": BELOW, "finish": BELOW, "put_record": BELOW, "take_bytes": BELOW,
+    "intern": BELOW, "try_stub": BELOW, "soft_stub_reset": BELOW, "finish": BELOW,
     "soft_perf_map_unit": BELOW, "soft_decode_zydis": BELOW, "jit_generic": BELOW, "one_insn": BELOW,
 }
 # Outside the engine: why vector instructions in these do no harm.

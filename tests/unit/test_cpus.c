@@ -21,6 +21,7 @@
 #include "board/cpus.h"
 #include "dev/bus.h"
 #include "engine/engine.h"
+#include "vmmapi/internal.h"
 #include "x86/state.h"
 
 enum { MAX_CPUS = 4 };
@@ -47,6 +48,7 @@ struct rig {
 	struct io_bus *pio, *mmio;
 	struct vm_clock *clock;
 	struct lapic_set *lapic;
+	struct vmctx *vm;
 	struct cpus *c;
 	struct engine_vcpu vcpu[MAX_CPUS];
 	unsigned count;
@@ -109,6 +111,26 @@ wait_end(struct rig *r)
 }
 
 /* ---- the engine ---- */
+
+static struct engine_vm *
+fake_vm_create(const struct engine_vm_cfg *cfg, struct err *err)
+{
+	(void)cfg;
+	(void)err;
+	return (struct engine_vm *)the_rig;
+}
+
+static void
+fake_vm_destroy(struct engine_vm *vm)
+{
+	(void)vm;
+}
+
+static void
+fake_filter(struct x86_cpuid *t)
+{
+	(void)t;
+}
 
 static struct engine_vcpu *
 fake_create(struct engine_vm *vm, unsigned id, const struct x86_cpuid *cpuid, struct err *err)
@@ -225,6 +247,9 @@ fake_nmi(struct engine_vcpu *v)
 
 static const struct engine_ops fake_engine = {
     .name = "fake",
+    .vm_create = fake_vm_create,
+    .vm_destroy = fake_vm_destroy,
+    .cpuid_filter = fake_filter,
     .vcpu_create = fake_create,
     .vcpu_destroy = fake_destroy,
     .run = fake_run,
@@ -281,12 +306,7 @@ static void
 rig_start(struct rig *r, unsigned count,
 	  void (*program)(struct rig *r, struct engine_vcpu *v, struct vm_exit *x))
 {
-	const struct cpus_cfg cfg = {.engine = &fake_engine,
-				     .count = count,
-				     .pio = r->pio,
-				     .mmio = r->mmio,
-				     .ended = on_end,
-				     .ctx = r};
+	struct cpus_cfg cfg = {.count = count, .pio = r->pio, .mmio = r->mmio, .ended = on_end, .ctx = r};
 	const struct lapic_cfg lc = {.cpus = count, .x2apic = true};
 	struct lapic_wires lw = {.clock = r->clock, .cpu_ops = &cpus_lapic_ops};
 	struct x86_state s;
@@ -294,6 +314,10 @@ rig_start(struct rig *r, unsigned count,
 
 	r->count = count;
 	r->program = program;
+	cfg.vm = r->vm = vmctx_create("fake", &fake_engine, 0, &err);
+	assert_non_null(r->vm);
+	assert_int_equal(vm_setup_memory(r->vm, 1 << 20, VM_MMAP_ALL), 0);
+	assert_int_equal(vm_set_topology(r->vm, 1, (uint16_t)count, 1, 0), 0);
 	r->c = cpus_create(&cfg, &err);
 	assert_non_null(r->c);
 	lw.cpu_ctx = r->c;
@@ -304,7 +328,7 @@ rig_start(struct rig *r, unsigned count,
 		x86_state_reset(&s);
 		s.activity = i == 0 ? ACT_RUNNING : ACT_WAIT_SIPI;
 		s.rflags |= FL_IF;
-		assert_int_equal(cpus_add(r->c, NULL, i, NULL, &s, &err), 0);
+		assert_int_equal(cpus_add(r->c, i, &s, &err), 0);
 		/* Software-enable the APIC: SVR. */
 		assert_true(lapic_mmio_write(r->lapic, i, 0xfee000f0, 4, 0x1ff));
 	}
@@ -320,6 +344,7 @@ teardown(void **state)
 		cpus_destroy(r->c);
 		lapic_device_ops.destroy(r->lapic);
 	}
+	vm_destroy(r->vm);
 	io_bus_destroy(r->pio);
 	io_bus_destroy(r->mmio);
 	vm_clock_destroy(r->clock);

@@ -12,6 +12,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -278,7 +279,7 @@ test_state_comes_back(void **state)
 		fail_msg("%s", err.msg);
 	get(r);
 	want.msr.misc_enable = r->s.msr.misc_enable; /* KVM keeps bits of its own there */
-	if (kvm_examine(&err) >> KVM_PART_TSC & 1)
+	if (kvm_examine(KVM_PARTS_ALL, &err) >> KVM_PART_TSC & 1)
 		want.msr.tsc_adjust = r->s.msr.tsc_adjust;
 	for (size_t n = 0; n < sizeof(want); n++) {
 		if (a[n] != b[n])
@@ -648,12 +649,151 @@ test_examination(void **state)
 	int broken;
 
 	(void)rig_of(state);
-	broken = kvm_examine(&err);
+	broken = kvm_examine(KVM_PARTS_ALL, &err);
 	assert_true(broken >= 0);
 	assert_false(broken & 1 << KVM_PART_REAL);
 	assert_int_equal(engine_kvm.probe(&err) == 0, broken == 0);
 	if (broken != 0)
 		print_message("%s\n", err.msg);
+}
+
+/* ---- interrupt controllers in KVM ---- */
+
+/* A VM of its own, whose controllers are KVM's. */
+static struct engine_vm *
+vm_with(struct rig *r, enum engine_apic apic, struct engine_vcpu **v)
+{
+	const struct engine_vm_cfg cfg = {
+	    .maxcpus = 1, .strict_msr = true, .mem = r->mem, .clock = r->clock, .apic = apic};
+	struct err err = {0};
+	struct engine_vm *vm = engine_kvm.vm_create(&cfg, &err);
+
+	if (vm == NULL) {
+		print_message("%s\n", err.msg);
+		skip();
+	}
+	assert_int_equal(engine_kvm.accel->apic(vm), apic);
+	*v = engine_kvm.vcpu_create(vm, 0, &r->cpuid, &err);
+	if (*v == NULL)
+		fail_msg("%s", err.msg);
+	return vm;
+}
+
+enum { PAGE_TPR = 0x80, PAGE_SVR = 0xf0, PAGE_IRR = 0x200, PAGE_LINT0 = 0x350, PAGE_DIVIDE = 0x3e0 };
+
+static void
+test_apic_state(void **state)
+{
+	struct rig *r = rig_of(state);
+	struct engine_vcpu *v;
+	struct engine_vm *vm = vm_with(r, ENGINE_APIC_SPLIT, &v);
+	const struct engine_accel *a = engine_kvm.accel;
+	struct x86_apic apic, back;
+
+	assert_int_equal(a->get_apic(v, &apic), 0);
+	assert_int_equal(apic.base & ~0x100ull, 0xfee00800); /* on, at its place */
+	put_le32(apic.page + PAGE_TPR, 0x20);
+	put_le32(apic.page + PAGE_SVR, 0x1ff);
+	put_le32(apic.page + PAGE_LINT0, 0x700);
+	put_le32(apic.page + PAGE_DIVIDE, 3);
+	assert_int_equal(a->set_apic(v, &apic), 0);
+	assert_int_equal(a->get_apic(v, &back), 0);
+	assert_int_equal(back.base, apic.base);
+	assert_int_equal(get_le32(back.page + PAGE_TPR), 0x20);
+	assert_int_equal(get_le32(back.page + PAGE_SVR), 0x1ff);
+	assert_int_equal(get_le32(back.page + PAGE_LINT0), 0x700);
+	assert_int_equal(get_le32(back.page + PAGE_DIVIDE), 3);
+	/* A message to it, and one to nobody. */
+	assert_true(a->msi(vm, 0xfee00000, 0x45));
+	assert_false(a->msi(vm, 0xfee07000, 0x46));
+	assert_int_equal(a->get_apic(v, &back), 0);
+	assert_int_equal(get_le32(back.page + PAGE_IRR + 0x20), 1 << 5);
+	engine_kvm.vcpu_destroy(v);
+	engine_kvm.vm_destroy(vm);
+}
+
+static void
+test_ioapic_state(void **state)
+{
+	struct rig *r = rig_of(state);
+	struct engine_vcpu *v;
+	struct engine_vm *vm = vm_with(r, ENGINE_APIC_KERNEL, &v);
+	const struct engine_accel *a = engine_kvm.accel;
+	struct x86_ioapic io, back;
+
+	assert_int_equal(a->get_ioapic(vm, &io), 0);
+	assert_int_equal(io.redir[5], 0x10000); /* masked, as after a reset */
+	io.redir[5] = 0x1000000000018045;	/* level, masked */
+	io.id = 3 << 24;
+	io.select = 0x11;
+	assert_int_equal(a->set_ioapic(vm, &io), 0);
+	assert_int_equal(a->get_ioapic(vm, &back), 0);
+	assert_memory_equal(&io, &back, sizeof(io));
+	engine_kvm.vcpu_destroy(v);
+	engine_kvm.vm_destroy(vm);
+}
+
+static void
+test_pic_state(void **state)
+{
+	struct rig *r = rig_of(state);
+	struct engine_vcpu *v;
+	struct engine_vm *vm = vm_with(r, ENGINE_APIC_KERNEL, &v);
+	const struct engine_accel *a = engine_kvm.accel;
+	struct x86_pic pic[2] = {{0}}, back[2];
+
+	pic[0].imr = 0xfb;
+	pic[0].isr = 4;
+	pic[0].vector_base = 0x30;
+	pic[0].lowest = 7;
+	pic[0].read_isr = true;
+	pic[1].imr = 0xfe;
+	pic[1].vector_base = 0x38;
+	pic[1].lowest = 3;
+	pic[1].elcr = 0x0e;
+	pic[1].aeoi = true;
+	assert_int_equal(a->set_pic(vm, pic), 0);
+	assert_int_equal(a->get_pic(vm, back), 0);
+	assert_memory_equal(pic, back, sizeof(pic));
+	a->pic_line(vm, 9, true); /* a level */
+	assert_int_equal(a->get_pic(vm, back), 0);
+	assert_int_equal(back[1].lines, 2);
+	a->pic_line(vm, 9, false);
+	assert_int_equal(a->get_pic(vm, back), 0);
+	assert_int_equal(back[1].lines, 0);
+	engine_kvm.vcpu_destroy(v);
+	engine_kvm.vm_destroy(vm);
+}
+
+/* A write of the guest rings the eventfd, or comes as an exit: never both, never neither. */
+static void
+test_doorbell(void **state)
+{
+	struct rig *r = rig_of(state);
+	const struct engine_accel *a = engine_kvm.accel;
+	uint64_t count = 0;
+	int fd = eventfd(0, EFD_NONBLOCK);
+
+	assert_true(fd >= 0);
+	assert_int_equal(a->doorbell(r->vm, RAM, fd, true), 0);
+	assert_int_equal(a->doorbell(r->vm, RAM, fd, true), -EEXIST);
+	/* movw $0xffff, %ax; movw %ax, %ds; movw %ax, (0x10); hlt */
+	LOAD(r, 0xb8, 0xff, 0xff, 0x8e, 0xd8, 0xa3, 0x10, 0x00, 0xf4);
+	engine_kvm.run(r->v, &r->x);
+	if (r->x.kind == VM_EXIT_MMIO) {
+		assert_int_equal(r->x.u.mmio.gpa, RAM);
+		run(r, VM_EXIT_HLT);
+		assert_int_equal(read(fd, &count, sizeof(count)), -1);
+	} else {
+		assert_int_equal(r->x.kind, VM_EXIT_HLT);
+		assert_int_equal(read(fd, &count, sizeof(count)), sizeof(count));
+		assert_int_equal(count, 1);
+	}
+	assert_int_equal(a->doorbell(r->vm, RAM, fd, false), 0);
+	LOAD(r, 0xb8, 0xff, 0xff, 0x8e, 0xd8, 0xa3, 0x10, 0x00, 0xf4);
+	run(r, VM_EXIT_MMIO);
+	run(r, VM_EXIT_HLT);
+	close(fd);
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -682,6 +822,10 @@ main(void)
 	    TEST(test_an_interrupt_waits_for_its_window),
 	    TEST(test_an_interrupt_ends_a_halt),
 	    TEST(test_cr8_is_kept),
+	    TEST(test_apic_state),
+	    TEST(test_ioapic_state),
+	    TEST(test_pic_state),
+	    TEST(test_doorbell),
 	    TEST(test_the_parts_have_names),
 	    TEST(test_examination),
 	};

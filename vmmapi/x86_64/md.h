@@ -8,15 +8,22 @@
 
 #include "vmmapi/internal.h"
 #include "vmmapi/x86_64/intc.h"
+#include "vmmapi/x86_64/lhyve.h"
 
 enum { REQ_INIT = 1, REQ_SIPI = 2, REQ_NMI = 4 };
 
 struct md_ctx {
-	struct x86_cpuid cpuid;
+	struct x86_cpuid cpuid; /* what the engine offers */
+	enum engine_apic apic;
+	vcpu_cpuid_fn finish; /* NULL: the library's own */
+	void *finish_ctx;
 	uint32_t *apic_ids; /* maxcpus */
 	uint8_t phys_bits;
 	struct intc *intc; /* NULL: without VM_CREATE_INTC */
 };
+
+/* ctx->md, made when first needed. NULL: see err. */
+LH_MUST_CHECK struct md_ctx *md_of(struct vmctx *ctx, struct err *err);
 
 struct md_vcpu {
 	struct x86_cpuid cpuid;
@@ -24,6 +31,7 @@ struct md_vcpu {
 	_Atomic unsigned sipi_vector;
 	bool halted, wait_sipi;
 	bool halt_exit;
+	bool window;	     /* vcpu_intr_ready() asked for one */
 	uint64_t tsc_adjust; /* as last told to the APIC */
 };
 

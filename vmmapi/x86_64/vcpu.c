@@ -84,11 +84,64 @@ topology(const struct vmctx *ctx)
 				     .maxcpus = ctx->maxcpus};
 }
 
+struct md_ctx *
+md_of(struct vmctx *ctx, struct err *err)
+{
+	if (ctx->md != NULL)
+		return ctx->md;
+	ctx->md = calloc(1, sizeof(*ctx->md));
+	if (ctx->md == NULL) {
+		err_set(err, ENOMEM, "%s: no memory", ctx->name);
+		return NULL;
+	}
+	x86_cpuid_host(&ctx->md->cpuid);
+	ctx->ops->cpuid_filter(&ctx->md->cpuid);
+	return ctx->md;
+}
+
+const struct x86_cpuid *
+vmctx_cpuid(struct vmctx *ctx, struct err *err)
+{
+	struct md_ctx *md = md_of(ctx, err);
+
+	return md != NULL ? &md->cpuid : NULL;
+}
+
+int
+vmctx_add_features(struct vmctx *ctx, uint32_t features, struct err *err)
+{
+	struct md_ctx *md = md_of(ctx, err);
+
+	if (md == NULL)
+		return -err->code;
+	if (ctx->ops->cpuid_add != NULL)
+		ctx->ops->cpuid_add(&md->cpuid, features);
+	return 0;
+}
+
+int
+vmctx_set_cpuid(struct vmctx *ctx, vcpu_cpuid_fn finish, void *arg, struct err *err)
+{
+	struct md_ctx *md = md_of(ctx, err);
+
+	if (md == NULL)
+		return -err->code;
+	md->finish = finish;
+	md->finish_ctx = arg;
+	return 0;
+}
+
+void
+md_engine_cfg(struct vmctx *ctx, struct engine_vm_cfg *cfg)
+{
+	cfg->apic = ctx->md != NULL ? ctx->md->apic : ENGINE_APIC_USER;
+}
+
 int
 md_ctx_init(struct vmctx *ctx, struct err *err)
 {
 	struct x86_topology t = topology(ctx);
-	struct md_ctx *md = calloc(1, sizeof(*md));
+	struct md_ctx *md = md_of(ctx, err);
 	struct intc_cfg cfg = {.cpus = ctx->maxcpus,
 			       .clock = ctx->clock,
 			       .wake = on_wake,
@@ -98,15 +151,13 @@ md_ctx_init(struct vmctx *ctx, struct err *err)
 			       .ctx = ctx};
 	uint32_t out[4];
 
-	ctx->md = md;
-	if (md != NULL)
-		md->apic_ids = calloc(ctx->maxcpus, sizeof(uint32_t));
-	if (md == NULL || md->apic_ids == NULL)
+	if (md == NULL)
+		return -err->code;
+	md->apic_ids = calloc(ctx->maxcpus, sizeof(uint32_t));
+	if (md->apic_ids == NULL)
 		return err_set(err, ENOMEM, "%s: no memory", ctx->name);
 	for (unsigned n = 0; n < ctx->maxcpus; n++)
 		md->apic_ids[n] = x86_apic_id(&t, n);
-	x86_cpuid_host(&md->cpuid);
-	ctx->ops->cpuid_filter(&md->cpuid);
 	x86_cpuid_query(&md->cpuid, CPUID_ADDRESS_SIZES, 0, out);
 	md->phys_bits = (out[0] & 0xff) != 0 ? (uint8_t)out[0] : PHYS_BITS_DEFAULT;
 	if (!(ctx->flags & VM_CREATE_INTC))
@@ -140,7 +191,10 @@ md_vcpu_init(struct vcpu *v, struct err *err)
 	if (v->md == NULL)
 		return err_set(err, ENOMEM, "%s: no memory", v->ctx->name);
 	v->md->cpuid = v->ctx->md->cpuid;
-	x86_cpuid_finish(&v->md->cpuid, &t, (unsigned)v->id, true);
+	if (v->ctx->md->finish != NULL)
+		v->ctx->md->finish(v->ctx->md->finish_ctx, (unsigned)v->id, &v->md->cpuid);
+	else
+		x86_cpuid_finish(&v->md->cpuid, &t, (unsigned)v->id, true);
 	v->e = v->ctx->ops->vcpu_create(v->ctx->vm, (unsigned)v->id, &v->md->cpuid, err);
 	return v->e != NULL ? md_vcpu_reset(v, err) : -err->code;
 }
@@ -191,8 +245,11 @@ to_init(struct x86_state *s, uint8_t vector)
 static void
 take_requests(struct vcpu *v)
 {
-	unsigned r = atomic_exchange(&v->md->requests, 0);
+	unsigned r;
 
+	if (atomic_load_explicit(&v->md->requests, memory_order_relaxed) == 0)
+		return;
+	r = atomic_exchange(&v->md->requests, 0);
 	if ((r & REQ_INIT) && v->id == 0) {
 		(void)vm_suspend(v->ctx, VM_SUSPEND_RESET);
 	} else if (r & REQ_INIT) {
@@ -343,16 +400,28 @@ exit_hlt(struct vcpu *v, struct vmexit *x)
 }
 
 static bool
-simple(struct vmexit *x, enum vm_exitcode code)
+simple(struct vmexit *x, int code)
 {
-	x->exitcode = (int)code;
+	x->exitcode = code;
 	return true;
+}
+
+static bool
+take_window(struct vcpu *v)
+{
+	bool asked = v->md->window;
+
+	v->md->window = false;
+	return asked;
 }
 
 static bool
 take_exit(struct vcpu *v, struct vmexit *x)
 {
 	switch (v->exit.kind) {
+	case VM_EXIT_INTR: /* it may be the window that the caller waits for */
+		x->exitcode = VM_EXITCODE_BOGUS;
+		return take_window(v);
 	case VM_EXIT_IO:
 		return exit_io(v, x);
 	case VM_EXIT_MMIO:
@@ -367,6 +436,14 @@ take_exit(struct vcpu *v, struct vmexit *x)
 		return exit_hlt(v, x);
 	case VM_EXIT_PAUSE:
 		return simple(x, VM_EXITCODE_PAUSE);
+	case VM_EXIT_EOI:
+		x->u.md.vector = v->exit.u.vector;
+		return simple(x, VM_EXITCODE_IOAPIC_EOI);
+	case VM_EXIT_RESET:
+		(void)vm_suspend(v->ctx, VM_SUSPEND_RESET);
+		return false;
+	case VM_EXIT_PMI:
+		return v->ctx->md->intc == NULL && simple(x, VM_EXITCODE_PMI);
 	case VM_EXIT_DEBUG:
 		return simple(x, VM_EXITCODE_DEBUG);
 	case VM_EXIT_SHUTDOWN:
@@ -411,6 +488,22 @@ md_take_answer(struct vcpu *v, const struct vmexit *x)
 }
 
 bool
+md_exit_open(const struct vcpu *v)
+{
+	switch (v->exit.kind) {
+	case VM_EXIT_IO:
+	case VM_EXIT_MMIO:
+	case VM_EXIT_RDMSR:
+	case VM_EXIT_WRMSR:
+	case VM_EXIT_CR8:
+	case VM_EXIT_CR8_READ:
+		return true;
+	default:
+		return false;
+	}
+}
+
+bool
 md_run(struct vcpu *v, struct vmexit *x)
 {
 	take_requests(v);
@@ -422,4 +515,41 @@ md_run(struct vcpu *v, struct vmexit *x)
 	}
 	v->ctx->ops->run(v->e, &v->exit);
 	return take_exit(v, x);
+}
+
+/* ---- for lhyve ---- */
+
+void
+vcpu_get_state(struct vcpu *v, unsigned mask, struct x86_state *s)
+{
+	v->ctx->ops->get_state(v->e, mask, s);
+}
+
+int
+vcpu_set_state(struct vcpu *v, unsigned mask, const struct x86_state *s, struct err *err)
+{
+	if (mask == X86_STATE_ALL)
+		v->exit.kind = VM_EXIT_INTR;
+	return v->ctx->ops->set_state(v->e, mask, s, err);
+}
+
+bool
+vcpu_intr_ready(struct vcpu *v, bool want_window)
+{
+	bool ready = v->ctx->ops->intr_ready(v->e, want_window);
+
+	v->md->window = want_window && !ready;
+	return ready;
+}
+
+void
+vcpu_inject_intr(struct vcpu *v, uint8_t vector)
+{
+	v->ctx->ops->inject_intr(v->e, vector);
+}
+
+void
+vcpu_inject_nmi(struct vcpu *v)
+{
+	v->ctx->ops->inject_nmi(v->e);
 }

@@ -11,7 +11,10 @@ enum vm_exitcode_md {
 	VM_EXITCODE_INOUT = 0x100, /* u.md.inout */
 	VM_EXITCODE_RDMSR,	   /* an MSR of the local APIC's, without VM_CREATE_INTC: u.md.msr */
 	VM_EXITCODE_WRMSR,
-	VM_EXITCODE_CR8, /* CR8 was written, or is read: without VM_CREATE_INTC */
+	VM_EXITCODE_CR8,	/* CR8 was written, or is read: without VM_CREATE_INTC */
+	VM_EXITCODE_IOAPIC_EOI, /* lhyve's own: a level-triggered interrupt ended at an APIC of the engine's
+				 */
+	VM_EXITCODE_PMI,	/* a performance counter overflowed that interrupts: without VM_CREATE_INTC */
 };
 
 union vmexit_md {
@@ -30,6 +33,7 @@ union vmexit_md {
 		bool read;
 		uint64_t val;
 	} cr8;
+	uint8_t vector;
 };
 
 /* ---- registers ---- */
