@@ -24,8 +24,11 @@ sp_set(struct soft_cpu *cpu, uint64_t sp)
 static uint64_t
 stack_la(struct soft_cpu *cpu, uint64_t sp, unsigned size, bool write)
 {
-	if (soft_is64(cpu))
+	if (soft_is64(cpu)) { /* #SS, whatever segment the instruction's own operand is in */
+		if (UNLIKELY(!soft_canonical(cpu, sp) || !soft_canonical(cpu, sp + size - 1)))
+			soft_raise_err(cpu, EXC_SS, 0);
 		return sp;
+	}
 	return soft_seg_la(cpu, X86_SS, sp, size, write);
 }
 

@@ -336,6 +336,12 @@ preload(struct soft_cpu *cpu, uint64_t la, uint8_t *buf, unsigned n)
 		soft_peek(cpu, la + first, buf + first, n - first);
 }
 
+static bool
+canonical(const struct soft_cpu *cpu, uint64_t la)
+{
+	return !soft_long_mode(cpu) || soft_canonical(cpu, la);
+}
+
 OP(op_stub)
 {
 	const struct soft_stub *s = i->aux.p;
@@ -356,7 +362,8 @@ OP(op_stub)
 			m = mask_bits(cpu, s);
 		if (UNLIKELY(la & (s->align - 1u)) && (s->mask == MASK_NONE || m != 0))
 			soft_gp(cpu, 0);
-		if (UNLIKELY(cpu->ac_on) && (la & (s->ac_align - 1u)) && s->mask == MASK_NONE)
+		if (UNLIKELY(cpu->ac_on) && (la & (s->ac_align - 1u)) && s->mask == MASK_NONE &&
+		    canonical(cpu, la)) /* else that comes first, below */
 			soft_raise_err(cpu, EXC_AC, 0);
 		if (s->mask != MASK_NONE) {
 			if (s->mem_read)

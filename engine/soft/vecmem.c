@@ -227,7 +227,7 @@ OP(op_maskmov)
 	const uint8_t *mask = i->imm2 ? cpu->fximage + 32 + 16 * i->src : cpu->st.xs.vec[i->src];
 	uint64_t la = soft_la(cpu, i, n, true);
 	unsigned first = (unsigned)MIN(n, 0x1000 - (la & 0xfff));
-	if (cpu->ac_on && i->imm2 && (la & 7))
+	if (cpu->ac_on && i->imm2 && (la & 7) && (!soft_long_mode(cpu) || soft_canonical(cpu, la)))
 		soft_raise_err(cpu, EXC_AC, 0);
 	if (i->imm2)
 		soft_probe(cpu, la, 8, true); /* all of it, as AMD does */

@@ -22,7 +22,6 @@
 #include "base/util.h"
 
 enum {
-	FENCE = 0x10000, /* nothing is mapped this far around the data */
 	XS_MAGIC1 = 0x46505853,
 	XS_SW = 464,
 	XS_BV = 512,
@@ -46,6 +45,7 @@ static struct {
 	void *stack;
 	struct sigaction old[ARRAY_LEN(signals)];
 	struct oracle_state *running; /* the instruction's state while it runs */
+	bool whole;		      /* not one instruction, but on until an exception */
 	gregset_t saved_regs;
 	uint8_t saved_xsave[XS_AREA_MAX];
 	uint32_t xsave_size;
@@ -151,7 +151,7 @@ enter(gregset_t regs, uint8_t *area, const struct oracle_state *s)
 	for (unsigned i = 0; i < 16; i++)
 		regs[greg_of[i]] = (greg_t)s->gpr[i];
 	regs[REG_RIP] = (greg_t)s->rip;
-	regs[REG_EFL] = (greg_t)((s->rflags & FLAGS_IN) | FL_1 | FL_IF | FL_TF);
+	regs[REG_EFL] = (greg_t)((s->rflags & FLAGS_IN) | FL_1 | FL_IF | (o.whole ? 0 : FL_TF));
 	/* cs, gs, fs, ss from the low end */
 	regs[REG_CSGSFS] =
 	    (greg_t)(((uint64_t)regs[REG_CSGSFS] & 0x0000ffffffff0000ull) | cs | (uint64_t)ORACLE_SS << 48);
@@ -230,15 +230,34 @@ oracle_on_signal(int sig, siginfo_t *info, void *context)
 }
 
 void
-oracle_run(struct oracle_state *s, const uint8_t *insn, unsigned len)
+oracle_put_code(const struct oracle_state *s, const uint8_t *code, unsigned len)
 {
 	LH_ASSERT(s->rip >= ORACLE_CODE && range_fits(s->rip - ORACLE_CODE, len, ORACLE_CODE_SIZE));
-	memcpy(o.code + (s->rip - ORACLE_CODE), insn, len);
+	memcpy(o.code + (s->rip - ORACLE_CODE), code, len);
+}
+
+static void
+run(struct oracle_state *s, const uint8_t *insn, unsigned len, bool whole)
+{
+	o.whole = whole;
+	oracle_put_code(s, insn, len);
 	memcpy(o.data, s->data, ORACLE_DATA_SIZE);
 	pending = s;
 	raise(SIGUSR1);
 	LH_ASSERT(pending == NULL && o.running == NULL);
 	memcpy(s->data, o.data, ORACLE_DATA_SIZE);
+}
+
+void
+oracle_run(struct oracle_state *s, const uint8_t *insn, unsigned len)
+{
+	run(s, insn, len, false);
+}
+
+void
+oracle_run_whole(struct oracle_state *s, const uint8_t *code, unsigned len)
+{
+	run(s, code, len, true);
 }
 
 /* A memory object mapped writable anywhere, and at `where` with `prot`. */
@@ -303,7 +322,7 @@ oracle_open(struct err *err)
 	find_components();
 	if (o.xsave_size == 0 || o.xsave_size > XS_AREA_MAX)
 		return err_set(err, ENOTSUP, "oracle: no XSAVE on this host");
-	if (!reserve(ORACLE_DATA - FENCE, ORACLE_DATA_SIZE + 2 * FENCE) ||
+	if (!reserve(ORACLE_DATA - ORACLE_FENCE, ORACLE_DATA_SIZE + 2 * ORACLE_FENCE) ||
 	    !reserve(ORACLE_CODE, ORACLE_CODE_SIZE))
 		return err_set(err, ENOMEM, "oracle: its addresses are taken in this process");
 	o.code = map_twice("code", ORACLE_CODE, ORACLE_CODE_SIZE, PROT_READ | PROT_EXEC, err);
@@ -336,7 +355,7 @@ oracle_close(void)
 	sigaltstack(&off, NULL);
 	free(o.stack);
 	munmap((void *)(uint64_t)ORACLE_CODE, ORACLE_CODE_SIZE);
-	munmap((void *)(uint64_t)(ORACLE_DATA - FENCE), ORACLE_DATA_SIZE + 2 * FENCE);
+	munmap((void *)(uint64_t)(ORACLE_DATA - ORACLE_FENCE), ORACLE_DATA_SIZE + 2 * ORACLE_FENCE);
 	munmap(o.code, ORACLE_CODE_SIZE);
 	munmap(o.data, ORACLE_DATA_SIZE);
 	memset(&o, 0, sizeof(o));

@@ -24,6 +24,7 @@ enum {
 	    0x20000000, /* three pages that may be written, then one read-only; around them nothing */
 	ORACLE_DATA_SIZE = 0x4000,
 	ORACLE_DATA_RO = 0x3000, /* offset of the read-only page */
+	ORACLE_FENCE = 0x10000,	 /* nothing is mapped this far around the data */
 	ORACLE_CS64 = 0x33,
 	ORACLE_CS32 = 0x23,
 	ORACLE_SS = 0x2b, /* Linux's; DS and ES are SS's */
@@ -46,6 +47,12 @@ LH_MUST_CHECK int oracle_open(struct err *err);
 /* Run the instruction at s->rip (its bytes are put there first) once, in place. One iteration of a repeated
  * one. */
 void oracle_run(struct oracle_state *s, const uint8_t *insn, unsigned len);
+/* Put code where the next run will find it, as a run does: what instructions read there is the same then
+ * whether code ran or not. */
+void oracle_put_code(const struct oracle_state *s, const uint8_t *code, unsigned len);
+/* The same, but run on from there until an exception. Nothing holds it up: the code must be known to end, and
+ * to stay away from memory other than the oracle's and the fence around its data. */
+void oracle_run_whole(struct oracle_state *s, const uint8_t *code, unsigned len);
 void oracle_close(void);
 
 /* The vector state that this processor and kernel switch: 16, 32 or 64 bytes a register; 16 or 32 registers.
