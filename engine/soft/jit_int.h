@@ -81,7 +81,7 @@ struct jx_recipe {
 	int64_t imm;
 };
 
-enum ool_kind { OOL_SLOW, OOL_GROUP, OOL_EXIT, OOL_FAR, OOL_INDIRECT, OOL_STEP, OOL_POLL };
+enum ool_kind { OOL_SLOW, OOL_GROUP, OOL_EXIT, OOL_FAR, OOL_INDIRECT, OOL_STEP, OOL_POLL, OOL_LOOKUP };
 
 struct ool { /* code that stands behind the unit */
 	enum ool_kind kind;
@@ -89,7 +89,7 @@ struct ool { /* code that stands behind the unit */
 	const uint8_t *back; /* OOL_SLOW, OOL_GROUP */
 	uint32_t what;	     /* the same: SLOW_* */
 	int32_t target;	     /* OOL_EXIT, OOL_FAR: page offset, may lie outside the page */
-	uint32_t br;	     /* OOL_FAR: BR_CALL, BR_JMP */
+	uint32_t br;	     /* OOL_FAR, OOL_LOOKUP, OOL_INDIRECT: as jit_br */
 	unsigned off;	     /* of the instruction */
 	bool ax, host;	     /* the flags are in AX, in EFLAGS, else by rec */
 	struct jx_recipe rec;
@@ -149,7 +149,9 @@ void jit_insert(struct soft_code *c, struct jit_unit *u);
 void jit_chain(struct soft_code *c, struct jit_exit *x, struct jit_unit *to);
 /* ---- jit_common.c ---- */
 void jit_emit_common(struct jit *j);
-void jit_emit_lookup(struct jit *j, struct emit *e, unsigned mmu);
+/* Jump to the unit at linear R10 when this vCPU's table has it. Returns the displacement of the branch that
+ * is taken when it has not. */
+uint8_t *jit_emit_lookup(struct emit *e, unsigned mmu);
 
 /* ---- jit_flags.c ---- */
 void jit_fl_save(struct jx *x);	     /* the flags are in AX (too) */

@@ -15,7 +15,7 @@
 #include "engine/soft/ops.h"
 #include "engine/soft/profile.h"
 
-enum { UNROLLED_INSNS = 48, UNROLL_MAX = 6 }; /* instructions, rounds */
+enum { UNROLLED_INSNS = JIT_UNIT_INSNS, UNROLL_MAX = 8 }; /* instructions, rounds */
 
 /* A call of the interpreter's handler. end: what follows is not run from here. */
 void
