@@ -16,8 +16,11 @@ struct jit_common { /* routines at the start of the cache, writable mapping */
 struct jit {
 	uint8_t *rw, *rx;
 	size_t bytes, common_end;
-	size_t generation_bytes, used,
-	    limit; /* of the generation that is being filled: where new code goes, its end */
+	size_t generation_bytes;
+	/* Of the generation that is being filled: where new code goes, and where that ends; the same of what
+	 * stands behind units and seldom runs, apart so that the rest is dense. */
+	size_t used, limit, cold_begin, cold_used, cold_limit;
+	size_t large; /* code up to here is on large pages, as far as the host has them */
 	unsigned generation;
 	struct jit_common c;
 	struct jit_unit nowhere; /* what empty entries of the vCPUs' tables name: it leads to the lookup */
@@ -62,7 +65,8 @@ struct jx_insn {
 static inline bool
 jit_has_room(const struct jit *j)
 {
-	return j->used + JIT_UNIT_CODE_MAX <= j->limit && j->nunits[j->generation] < j->room;
+	return j->used + JIT_UNIT_CODE_MAX <= j->limit && j->cold_used + JIT_UNIT_CODE_MAX <= j->cold_limit &&
+	       j->nunits[j->generation] < j->room;
 }
 
 static inline const uint8_t *
@@ -145,6 +149,9 @@ struct jx { /* a translation under way */
 #define GPR_OFF(g)	(CPU_OFF(gpr) + 8 * (g))
 
 /* ---- jit_cache.c ---- */
+size_t
+jit_full(struct jit *j); /* the lock is held: where what has become full since begins; j->large is its end */
+void jit_settle(const struct jit *j, size_t from, size_t to);
 void jit_insert(struct soft_code *c, struct jit_unit *u);
 void jit_chain(struct soft_code *c, struct jit_exit *x, struct jit_unit *to);
 /* ---- jit_common.c ---- */
