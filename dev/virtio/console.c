@@ -515,7 +515,7 @@ vcon_create(const struct pci_model_env *env, struct err *err)
 
 const struct pci_model virtio_console_model = {
     .name = "virtio-console",
-    .help = "serial ports: portN=SOCKET|stdio|tcp=HOST:PORT[,portN.name=NAME]",
+    .help = "serial ports: NAME=SOCKET|stdio|tcp=HOST:PORT[,NAME=...]",
     .options = "name|packed|port.*",
     .create = vcon_create,
 };

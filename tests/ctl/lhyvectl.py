@@ -8,6 +8,8 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import tap  # noqa: E402
@@ -105,7 +107,7 @@ def actions(t, v):
     fails(t, ["config", "web1", "cpu.count=4"], "web1: cpu.count: cannot change while the VM runs")
     fails(t, ["config", "web1", "a/b c%=1"], "web1: unknown key 'a/b c%'")
     fails(t, ["console", "web1", "com2"], "web1: it has no port com2 (lhyvectl status web1 lists them)")
-    fails(t, ["console", "web1", "com1"], "web1: com1 is stdio: only a port behind tcp=HOST:PORT can be joined "
+    fails(t, ["console", "web1", "com1"], "web1: com1 is stdio: only a port behind tcp=HOST:PORT or a socket can be joined "
           "(-l com1,tcp=127.0.0.1:0)")
 
 
@@ -168,6 +170,17 @@ def consoles(t):
         t.equal("console: ~. on a terminal leaves", (p.wait(), v.status()["state"]), (0, "running"))
         os.close(slave)
         os.close(master)
+    with tempfile.TemporaryDirectory() as tmp:
+        path = os.path.join(tmp, "port")
+        with VM("c", "-s", f"3,virtio-console,agent={path}") as v:
+            t.equal("status: a port on a socket", v.status()["consoles"][-1], {"name": "agent", "backend": path, "socket": path})
+            p = subprocess.Popen([vm.LHYVECTL, "console", "c", "agent"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            while sum(line.endswith(path) for line in open("/proc/net/unix", encoding="utf-8").read().splitlines()) < 2:
+                time.sleep(0.01)  # the one that listens and the one that it took
+            v.post("/poweroff")
+            t.equal("console: a port on a socket, till the VM ends", (p.stdout.read(), p.wait(), v.ended()), (b"", 0, 1))
+            p.stdin.close()
+            p.stdout.close()
 
 
 def main():

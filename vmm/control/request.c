@@ -204,13 +204,38 @@ add_device(void *arg, const char *key, const char *device)
 	return 0;
 }
 
+/* A port of virtio-console by the name it has in the guest, else by its key. */
+static int
+add_port(void *arg, const char *key, const char *path)
+{
+	const struct devices *d = arg;
+	char port[80], name[96], *socket = NULL;
+	const char *called, *colon = strrchr(path, ':');
+	json_t *o;
+
+	/* "pci.0.3.0.port.1.path" */
+	snprintf(port, sizeof(port), "%.*s", (int)(strlen(key) - strlen(".path")), key);
+	snprintf(name, sizeof(name), "%s.name", port);
+	called = config_get(d->config, name);
+	o = json_pack("{s:s, s:s}", "name", called != NULL ? called : port, "backend", path);
+	if (strncmp(path, "tcp=", 4) == 0 && colon != NULL)
+		json_object_set_new(o, "tcp_port", json_integer(atoi(colon + 1)));
+	else if (strcmp(path, "stdio") != 0)
+		socket = realpath(path, NULL);
+	if (socket != NULL)
+		json_object_set_new(o, "socket", json_string(socket));
+	free(socket);
+	json_array_append_new(d->array, o);
+	return 0;
+}
+
 static json_t *
 status_json(const struct call *c)
 {
 	const struct config *t = c->vm->config;
 	struct board_status s;
 	json_t *o, *consoles = json_array();
-	struct devices devices = {t, json_array()};
+	struct devices devices = {t, json_array()}, ports = {t, consoles};
 
 	board_get_status(c->vm->board, &s);
 	for (unsigned i = 0; i < 4; i++) {
@@ -228,6 +253,7 @@ status_json(const struct call *c)
 		      "memory_bytes", (json_int_t)config_uint(t, "memory.size"), "clock_ns",
 		      (json_int_t)s.clock_ns, "tsc_khz", (json_int_t)s.tsc_khz, "socket", c->vm->socket,
 		      "version", lhyve_version);
+	config_each_of(t, "pci.*.*.*.port.*.path", add_port, &ports);
 	json_object_set_new(o, "consoles", consoles);
 	config_each_of(t, "pci.*.*.*.device", add_device, &devices);
 	json_object_set_new(o, "devices", devices.array);

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 #include "base/util.h"
 #include "dev/console/terminal.h"
@@ -128,6 +129,25 @@ dial(const char *host, long long port, struct err *err)
 	return fd >= 0 ? fd : err_set(err, code, "%s port %s: %s", host, text, strerror(code));
 }
 
+static int
+dial_unix(const char *path, struct err *err)
+{
+	struct sockaddr_un a = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), code = errno;
+
+	if (strlen(path) >= sizeof(a.sun_path)) {
+		code = ENAMETOOLONG;
+	} else if (fd >= 0) {
+		strcpy(a.sun_path, path);
+		if (connect(fd, (struct sockaddr *)&a, sizeof(a)) == 0)
+			return fd;
+		code = errno;
+	}
+	if (fd >= 0)
+		close(fd);
+	return err_set(err, code, "%s: %s", path, strerror(code));
+}
+
 /* "tcp=host:port": the host, "" is this one; a wildcard address is reached by this one's. */
 static void
 host_of(const char *backend, char room[static 256])
@@ -159,14 +179,18 @@ open_port(const char *name, const json_t *status, const char *port, struct err *
 		const json_t *c = json_array_get(consoles, i);
 		const char *its = json_string_value(json_object_get(c, "name"));
 		const char *backend = json_string_value(json_object_get(c, "backend"));
+		const char *path = json_string_value(json_object_get(c, "socket"));
 
 		if (its == NULL || backend == NULL || strcmp(its, port) != 0)
 			continue;
+		if (path != NULL)
+			return dial_unix(path, err);
 		if (strncmp(backend, TCP, strlen(TCP)) != 0)
-			return err_set(err, ENOTSUP,
-				       "%s: %s is %s: only a port behind tcp=HOST:PORT can be joined (-l "
-				       "%s,tcp=127.0.0.1:0)",
-				       name, port, backend, port);
+			return err_set(
+			    err, ENOTSUP,
+			    "%s: %s is %s: only a port behind tcp=HOST:PORT or a socket can be joined (-l "
+			    "%s,tcp=127.0.0.1:0)",
+			    name, port, backend, port);
 		host_of(backend, host);
 		return dial(host, (long long)json_integer_value(json_object_get(c, "tcp_port")), err);
 	}

@@ -437,7 +437,7 @@ const struct ctl_verb ctl_verbs[] = {
 	{"destroy", "destroy NAME", "end the VM, whatever it does, and what it left", true, 0, 0, run_destroy, NULL},
 	{"stats", "stats NAME", "counters", true, 0, 0, run_stats, "json|prometheus|cpu"},
 	{"regs", "regs NAME", "registers and interrupt controllers", true, 0, 0, run_regs, "json|cpu"},
-	{"console", "console NAME PORT", "join a serial port behind tcp=; ~. leaves", true, 1, 1, run_console, NULL},
+	{"console", "console NAME PORT", "join a serial port behind tcp= or a port on a socket; ~. leaves", true, 1, 1, run_console, NULL},
 	{"config", "config NAME [KEY[=VALUE]]", "print the configuration or a key, or set one", true, 0, 1, run_config, "json"},
 	{"snapshot", "snapshot NAME FILE", "not available yet", true, 1, 1, run_snapshot, NULL},
 	{"suspend", "suspend NAME FILE", "not available yet", true, 1, 1, run_suspend, NULL},
