@@ -105,7 +105,7 @@ struct soft_block {
 	struct soft_insn insn[]; /* count, then one that ends the block when the last is no branch */
 };
 
-#define TLB_BITS   10
+#define TLB_BITS   11
 #define TLB_SIZE   (1u << TLB_BITS)
 #define ITLB_SIZE  64u
 #define TLB_LIST   256u

@@ -15,11 +15,51 @@
 #include "engine/soft/jit_int.h"
 
 #define HASH_BITS 16
+#define LARGE	  (2 * MIB)
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25 /* Linux 6.1 */
+#endif
 
 static unsigned
 hash_of(uint64_t gpa, uint32_t mode)
 {
 	return soft_code_hash(gpa, mode, HASH_BITS);
+}
+
+/* Map fd where its offsets and addresses agree modulo 2 MiB, so that large pages are possible. */
+static void *
+map_code(int fd, size_t bytes, int prot)
+{
+	uint8_t *room =
+	    mmap(NULL, bytes + LARGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (room == MAP_FAILED)
+		return MAP_FAILED;
+	uint8_t *at = (uint8_t *)align_up((uintptr_t)room, LARGE), *end = room + bytes + LARGE;
+	void *p = mmap(at, bytes, prot, MAP_SHARED | MAP_FIXED, fd, 0);
+	if (at > room)
+		munmap(room, (size_t)(at - room));
+	if (p == MAP_FAILED)
+		munmap(at, (size_t)(end - at));
+	else if (at + bytes < end)
+		munmap(at + align_up(bytes, 4096), (size_t)(end - at) - align_up(bytes, 4096));
+	return p;
+}
+
+/* Guest code becomes several times longer, and scattered: what is full goes on large pages, to spare the
+ * host's instruction TLB. A host that has none stays with small ones. */
+void
+jit_settle(const struct jit *j, size_t from, size_t to)
+{
+	if (from < to)
+		madvise(j->rx + from, to - from, MADV_COLLAPSE);
+}
+
+size_t
+jit_full(struct jit *j)
+{
+	size_t from = j->large;
+	j->large = MAX(from, j->used & ~(size_t)(LARGE - 1));
+	return from;
 }
 
 struct jit *
@@ -39,14 +79,14 @@ soft_jit_create(uint64_t cache_bytes, struct err *err)
 			    sizeof(*j->by_addr)); /* touched as it is used; never moved: see traps */
 	if (j->hash == NULL || j->by_addr == NULL || j->pre == NULL || ftruncate(fd, (off_t)cache_bytes) != 0)
 		goto fail;
-	j->rw = mmap(NULL, cache_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	j->rx = mmap(NULL, cache_bytes, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
+	j->rw = map_code(fd, cache_bytes, PROT_READ | PROT_WRITE);
+	j->rx = map_code(fd, cache_bytes, PROT_READ | PROT_EXEC);
 	if (j->rw == MAP_FAILED || j->rx == MAP_FAILED)
 		goto fail;
 	close(fd);
 	jit_emit_common(j);
 	j->common_end = j->used;
-	j->limit = j->generation_bytes;
+	soft_jit_fill(j, 0);
 	return j;
 fail:
 	err_set(err, errno != 0 ? errno : ENOMEM,
@@ -296,9 +336,12 @@ soft_jit_fill(struct jit *j, unsigned generation)
 {
 	if (j == NULL)
 		return;
+	size_t begin = generation * j->generation_bytes, half = j->generation_bytes / 2 & ~63ull;
 	j->generation = generation;
-	j->used = generation == 0 ? j->common_end : generation * j->generation_bytes;
-	j->limit = (generation + 1) * j->generation_bytes;
+	j->used = generation == 0 ? j->common_end : begin;
+	j->limit = j->cold_begin = j->cold_used = begin + half;
+	j->cold_limit = begin + j->generation_bytes;
+	j->large = align_up(j->used, LARGE);
 }
 
 uint64_t
@@ -307,5 +350,7 @@ soft_jit_bytes(const struct jit *j)
 	uint64_t full = 0;
 	for (unsigned g = 0; j != NULL && g < CODE_GENERATIONS; g++)
 		full += g != j->generation && j->nunits[g] != 0 ? j->generation_bytes : 0;
-	return j == NULL ? 0 : full + j->used - j->generation * j->generation_bytes;
+	return j == NULL
+		   ? 0
+		   : full + j->used - j->generation * j->generation_bytes + j->cold_used - j->cold_begin;
 }

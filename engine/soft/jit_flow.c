@@ -275,14 +275,22 @@ indirect_operand(struct jx *x)
 	return true;
 }
 
+/* To linear R10, with the flags in AX; br: as jit_br, which only a miss asks for. */
+static void
+emit_lookup(struct jx *x, uint32_t br)
+{
+	struct ool *o = jit_ool(x, OOL_LOOKUP, jit_emit_lookup(&x->e, x->mmu));
+	o->ax = true;
+	o->br = br;
+}
+
 static bool
 emit_jmp_indirect(struct jx *x)
 {
 	if (!indirect_operand(x))
 		return false;
 	jit_fl_save(x);
-	em_gs_imm32(&x->e, CPU_OFF(jit_br), x->off | BR_JMP);
-	jit_emit_lookup(x->j, &x->e, x->mmu);
+	emit_lookup(x, x->off | BR_JMP);
 	return true;
 }
 
@@ -314,13 +322,13 @@ emit_call_indirect(struct jx *x)
 	check_canonical(x);
 	em_gs_store(&x->e, H_R10, CPU_OFF(jit_tmp));
 	emit_push_return(x);
-	em_gs_imm32(&x->e, CPU_OFF(jit_br), x->off | BR_CALL);
 	if (x->mode & JMODE_VERIFY) {
+		em_gs_imm32(&x->e, CPU_OFF(jit_br), x->off | BR_CALL);
 		em_gs_load(&x->e, H_R10, CPU_OFF(jit_tmp));
 		em_jmp(&x->e, 0xe9, x->j->c.lookup);
 		return true;
 	}
-	jit_ool(x, OOL_INDIRECT, em_jmp(&x->e, 0xe8, x->e.p));
+	jit_ool(x, OOL_INDIRECT, em_jmp(&x->e, 0xe8, x->e.p))->br = x->off | BR_CALL;
 	emit_landing(x);
 	return true;
 }
@@ -649,7 +657,11 @@ jit_emit_ool(struct jx *x)
 			break;
 		case OOL_INDIRECT:
 			em_gs_load(e, H_R10, CPU_OFF(jit_tmp));
-			jit_emit_lookup(x->j, e, x->mmu);
+			emit_lookup(x, o->br);
+			break;
+		case OOL_LOOKUP:
+			em_gs_imm32(e, CPU_OFF(jit_br), o->br);
+			em_jmp(e, 0xe9, x->j->c.lookup);
 			break;
 		case OOL_STEP:
 			em_mov_imm32(e, H_R11, o->off);

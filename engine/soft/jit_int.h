@@ -16,8 +16,11 @@ struct jit_common { /* routines at the start of the cache, writable mapping */
 struct jit {
 	uint8_t *rw, *rx;
 	size_t bytes, common_end;
-	size_t generation_bytes, used,
-	    limit; /* of the generation that is being filled: where new code goes, its end */
+	size_t generation_bytes;
+	/* Of the generation that is being filled: where new code goes, and where that ends; the same of what
+	 * stands behind units and seldom runs, apart so that the rest is dense. */
+	size_t used, limit, cold_begin, cold_used, cold_limit;
+	size_t large; /* code up to here is on large pages, as far as the host has them */
 	unsigned generation;
 	struct jit_common c;
 	struct jit_unit nowhere; /* what empty entries of the vCPUs' tables name: it leads to the lookup */
@@ -62,7 +65,8 @@ struct jx_insn {
 static inline bool
 jit_has_room(const struct jit *j)
 {
-	return j->used + JIT_UNIT_CODE_MAX <= j->limit && j->nunits[j->generation] < j->room;
+	return j->used + JIT_UNIT_CODE_MAX <= j->limit && j->cold_used + JIT_UNIT_CODE_MAX <= j->cold_limit &&
+	       j->nunits[j->generation] < j->room;
 }
 
 static inline const uint8_t *
@@ -81,7 +85,7 @@ struct jx_recipe {
 	int64_t imm;
 };
 
-enum ool_kind { OOL_SLOW, OOL_GROUP, OOL_EXIT, OOL_FAR, OOL_INDIRECT, OOL_STEP, OOL_POLL };
+enum ool_kind { OOL_SLOW, OOL_GROUP, OOL_EXIT, OOL_FAR, OOL_INDIRECT, OOL_STEP, OOL_POLL, OOL_LOOKUP };
 
 struct ool { /* code that stands behind the unit */
 	enum ool_kind kind;
@@ -89,7 +93,7 @@ struct ool { /* code that stands behind the unit */
 	const uint8_t *back; /* OOL_SLOW, OOL_GROUP */
 	uint32_t what;	     /* the same: SLOW_* */
 	int32_t target;	     /* OOL_EXIT, OOL_FAR: page offset, may lie outside the page */
-	uint32_t br;	     /* OOL_FAR: BR_CALL, BR_JMP */
+	uint32_t br;	     /* OOL_FAR, OOL_LOOKUP, OOL_INDIRECT: as jit_br */
 	unsigned off;	     /* of the instruction */
 	bool ax, host;	     /* the flags are in AX, in EFLAGS, else by rec */
 	struct jx_recipe rec;
@@ -145,11 +149,16 @@ struct jx { /* a translation under way */
 #define GPR_OFF(g)	(CPU_OFF(gpr) + 8 * (g))
 
 /* ---- jit_cache.c ---- */
+size_t
+jit_full(struct jit *j); /* the lock is held: where what has become full since begins; j->large is its end */
+void jit_settle(const struct jit *j, size_t from, size_t to);
 void jit_insert(struct soft_code *c, struct jit_unit *u);
 void jit_chain(struct soft_code *c, struct jit_exit *x, struct jit_unit *to);
 /* ---- jit_common.c ---- */
 void jit_emit_common(struct jit *j);
-void jit_emit_lookup(struct jit *j, struct emit *e, unsigned mmu);
+/* Jump to the unit at linear R10 when this vCPU's table has it. Returns the displacement of the branch that
+ * is taken when it has not. */
+uint8_t *jit_emit_lookup(struct emit *e, unsigned mmu);
 
 /* ---- jit_flags.c ---- */
 void jit_fl_save(struct jx *x);	     /* the flags are in AX (too) */

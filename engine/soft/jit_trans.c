@@ -7,7 +7,8 @@
  *   entry:   cmp gs:[go], 0            what looks up, calls, or branches backward enters here
  *            je start                  (no flags change where they are in EFLAGS: mov ecx, gs:[go]; jrcxz)
  *   inner:   the instructions          forward branches within the page enter here
- *   cold:    slow paths, exit stubs
+ *
+ * Slow paths and exit stubs stand apart, in the generation's other half.
  */
 #include <time.h>
 #include "engine/soft/decode.h"
@@ -15,7 +16,7 @@
 #include "engine/soft/ops.h"
 #include "engine/soft/profile.h"
 
-enum { UNROLLED_INSNS = 48, UNROLL_MAX = 6 }; /* instructions, rounds */
+enum { UNROLLED_INSNS = JIT_UNIT_INSNS, UNROLL_MAX = 8 }; /* instructions, rounds */
 
 /* A call of the interpreter's handler. end: what follows is not run from here. */
 void
@@ -279,7 +280,11 @@ finish_unit(struct jx *x)
 {
 	struct soft_code *c = x->cpu->vm->code;
 	struct jit_unit *u = x->u;
+	uint8_t *end = x->e.p;
+	x->e.p = x->j->rw + x->j->cold_used;
 	jit_emit_ool(x);
+	LH_ASSERT((size_t)(x->e.p - x->j->rw) - x->j->cold_used <= JIT_UNIT_CODE_MAX);
+	x->j->cold_used = (size_t)(x->e.p - x->j->rw);
 	u->land = soft_code_alloc(c, x->nland * sizeof(*u->land) + 1);
 	u->fault = soft_code_alloc(c, x->nfault * sizeof(*u->fault) + 1);
 	if (x->failed || u->land == NULL || u->fault == NULL)
@@ -289,7 +294,7 @@ finish_unit(struct jx *x)
 	u->nland = (uint16_t)x->nland;
 	u->nfault = (uint16_t)x->nfault;
 	u->bytes = (uint16_t)(x->end_off - x->start_off);
-	u->end = (uint32_t)(x->e.p - x->j->rw);
+	u->end = (uint32_t)(end - x->j->rw);
 	LH_ASSERT(u->end - u->start <= JIT_UNIT_CODE_MAX);
 	x->j->used = u->end;
 	return true;
@@ -398,8 +403,10 @@ soft_jit_translate(struct soft_cpu *cpu, uint64_t gpa, const uint8_t *hva, uint3
 	cpu->ctr.jit_units++;
 	if (cpu->vm->perf_map != NULL)
 		soft_perf_map_unit(cpu->vm->perf_map, j->rx + u->start, u->end - u->start, cpu->rip, gpa);
-out:
+out:;
+	size_t full = jit_full(j), end = j->large;
 	pthread_mutex_unlock(&c->lock);
+	jit_settle(j, full, end);
 	cpu->ctr.jit_ns += now_ns() - began;
 	return u;
 full:

@@ -26,7 +26,7 @@ BELOW = "called only by functions that call soft_vec_sync(), or by such ones"
 SIGNAL = "a signal handler: the kernel gives the registers back"
 SAVED = {
     "soft_code_create": MAKES, "soft_code_destroy": MAKES, "soft_arena_create": MAKES, "soft_arena_destroy": MAKES,
-    "soft_jit_create": MAKES, "soft_jit_destroy": MAKES, "soft_jit_vcpu_init": MAKES, "soft_jit_vcpu_fini": MAKES,
+    "soft_jit_create": MAKES, "map_code": MAKES, "soft_jit_destroy": MAKES, "soft_jit_vcpu_init": MAKES, "soft_jit_vcpu_fini": MAKES,
     "soft_vm_create": MAKES, "soft_vm_destroy": MAKES, "soft_vcpu_create": MAKES, "soft_vcpu_destroy": MAKES,
     "soft_stub_pool_create": MAKES, "soft_stub_pool_destroy": MAKES, "soft_stub_signals": MAKES, "install_signals": MAKES,
     "soft_verify_create": MAKES, "soft_verify_destroy": MAKES, "soft_trace_close": MAKES,
