@@ -252,6 +252,7 @@ make_vm(struct board *b, struct err *err)
 	    .strict_msr = b->cfg.strict_msr,
 	    .pmu = b->cfg.pmu,
 	    .vmware_backdoors = b->cfg.vmware_backdoors,
+	    .pit_discard = b->cfg.pit_discard,
 	    .trace = b->cfg.trace,
 	    .soft_verify = b->cfg.soft_verify,
 	    .soft_profile = b->cfg.stats,

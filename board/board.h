@@ -60,7 +60,8 @@ struct board_cfg {
 		const char *path;
 	} com[4];
 	bool x2apic, hpet, mptable, strict_msr, pmu, vmware_backdoors, acpi_tables;
-	bool vtd; /* a remapping unit */
+	bool vtd;	  /* a remapping unit */
+	bool pit_discard; /* ticks of the 8254 that the host is late for are lost */
 	/* Offered even where the host's processor has none of it, when the engine can. */
 	bool pku, pks, la57;
 	bool rtc_localtime;

@@ -165,6 +165,16 @@ wire_irq8(void *ctx, unsigned line, bool level)
 		irq_set(&isa, level);
 }
 
+/* The PIT is made after the HPET. */
+static void
+wire_hpet_legacy(void *ctx, unsigned line, bool level)
+{
+	struct board *b = ctx;
+
+	if (b->pit != NULL)
+		pit_hpet_irq0(b->pit, line, level);
+}
+
 static bool
 wire_remapped(void *ctx, const struct vtd_message *m)
 {
@@ -310,12 +320,15 @@ make_pci(struct board *b, struct err *err)
 	    .cf9_ctx = b->resetctl,
 	    .msi = lapic_msi_wire,
 	    .msi_ctx = b->lapic,
+	    .irqfd_ctx = b,
 	    .mem = b->mem,
 	};
 	int ret;
 
 	if (b->vtd != NULL)
 		w.iommu = (struct pci_iommu_wires){vtd_translate, vtd_pci_msi, b->vtd};
+	else if (b->apic != VM_APIC_USER)
+		w.irqfd = board_remote_irqfd;
 	b->pci = pci_root_create(&w, err);
 	if (b->pci == NULL)
 		return -err->code;
@@ -356,6 +369,7 @@ make_hpet(struct board *b, struct err *err)
 	    .gsi = lpc_gsi_wire(b->lpc),
 	    .msi = lapic_msi_wire,
 	    .msi_ctx = b->lapic,
+	    .legacy = {wire_hpet_legacy, b, 0},
 	};
 	int ret;
 
@@ -373,14 +387,19 @@ make_hpet(struct board *b, struct err *err)
 static int
 make_pit(struct board *b, struct err *err)
 {
-	const struct pit_wires w = {.clock = b->clock, .irq0 = wire_irq0(b)};
-	struct pit *pit = pit_create(&w, err);
+	const struct pit_wires w = {
+	    .clock = b->clock,
+	    .irq0 = wire_irq0(b),
+	    .discard_late = b->cfg.pit_discard,
+	    .remote = b->apic == VM_APIC_KERNEL ? &b->pit_remote : NULL,
+	};
 	int ret;
 
-	if (pit == NULL)
+	b->pit = pit_create(&w, err);
+	if (b->pit == NULL)
 		return -err->code;
-	ret = track(b, &pit_device_ops, pit, err, "pit", 0);
-	return ret != 0 ? ret : pit_map(pit, b->pio, err);
+	ret = track(b, &pit_device_ops, b->pit, err, "pit", 0);
+	return ret != 0 ? ret : pit_map(b->pit, b->pio, err);
 }
 
 static int32_t

@@ -12,6 +12,7 @@
 #include "dev/chipset/ioapic.h"
 #include "dev/chipset/lapic.h"
 #include "dev/chipset/pic.h"
+#include "dev/chipset/pit.h"
 #include "dev/device.h"
 #include "vmmapi/x86_64/lhyve.h"
 
@@ -45,9 +46,11 @@ struct board {
 	struct lapic_remote lapic_remote;
 	struct ioapic_remote ioapic_remote;
 	struct pic_remote pic_remote;
+	struct pit_remote pit_remote;
 	struct vtd *vtd; /* NULL: none */
 	struct ioapic *ioapic;
 	struct pic *pic;
+	struct pit *pit;
 	struct lpc *lpc;
 	struct pci_root *pci;
 	struct pci_bus *pci_bus[256]; /* by number; NULL: no bridge leads there */
@@ -106,6 +109,7 @@ void board_call_destroy(struct board *b);
 void board_remote_init(struct board *b);
 void board_remote_pins(void *ctx, const struct x86_pin_message *pin, unsigned count);
 void board_remote_doorbell(void *ctx, uint64_t gpa, int fd, bool add);
+int board_remote_irqfd(void *ctx, int fd, uint64_t addr, uint32_t data, bool add);
 
 /* board/devices.c */
 /* The stop and start of each device, without the consoles' host ends. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Interrupt controllers that the engine has in the host's kernel: the wires from the board's models to them.
  */
+#include <errno.h>
 #include <string.h>
 
 #include "base/log.h"
@@ -70,12 +71,27 @@ set_pic(void *ctx, const struct x86_pic pic[2])
 	return vmctx_set_pic(vm_of(ctx), pic);
 }
 
+/* ---- the 8254 ---- */
+
+static int
+get_pit(void *ctx, struct x86_pit *pit)
+{
+	return vmctx_get_pit(vm_of(ctx), pit);
+}
+
+static int
+set_pit(void *ctx, const struct x86_pit *pit)
+{
+	return vmctx_set_pit(vm_of(ctx), pit);
+}
+
 void
 board_remote_init(struct board *b)
 {
 	b->lapic_remote = (struct lapic_remote){send_msi, get_apic, set_apic, b};
 	b->ioapic_remote = (struct ioapic_remote){ioapic_line, get_ioapic, set_ioapic, b};
 	b->pic_remote = (struct pic_remote){pic_line, get_pic, set_pic, b};
+	b->pit_remote = (struct pit_remote){get_pit, set_pit, b};
 }
 
 /* ---- what goes to them though the I/O APIC is here ---- */
@@ -94,4 +110,12 @@ void
 board_remote_doorbell(void *ctx, uint64_t gpa, int fd, bool add)
 {
 	(void)vmctx_doorbell(vm_of(ctx), gpa, fd, add);
+}
+
+int
+board_remote_irqfd(void *ctx, int fd, uint64_t addr, uint32_t data, bool add)
+{
+	if (add && !lapic_msi_plain(&addr, &data))
+		return -EINVAL;
+	return vmctx_irqfd(vm_of(ctx), fd, addr, data, add);
 }

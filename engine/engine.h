@@ -81,7 +81,7 @@ enum engine_apic {
 	ENGINE_APIC_USER,  /* the caller has all: exits as above */
 	ENGINE_APIC_SPLIT, /* the engine has the local APICs: HLT, CR8, APIC MSRs and start-up messages do not
 			      exit */
-	ENGINE_APIC_KERNEL, /* and the I/O APIC and the 8259s */
+	ENGINE_APIC_KERNEL, /* and the I/O APIC, the 8259s and the 8254 */
 	ENGINE_APIC_AUTO,   /* SPLIT where it is any good */
 };
 
@@ -94,6 +94,7 @@ struct engine_vm_cfg {
 	bool strict_msr; /* unknown MSR: #GP; else reads 0, writes dropped */
 	bool pmu;	 /* performance counters count */
 	bool vmware_backdoors;
+	bool pit_discard; /* KERNEL: the 8254's ticks that the host is late for are lost */
 	struct engine_trace trace;
 	bool soft_verify;	  /* translated code is repeated by the interpreter and compared */
 	bool soft_profile;	  /* runs of translated code are counted */
@@ -120,12 +121,20 @@ struct engine_accel {
 	int (*set_ioapic)(struct engine_vm *vm, const struct x86_ioapic *io);
 	int (*get_pic)(struct engine_vm *vm, struct x86_pic pic[2]);
 	int (*set_pic)(struct engine_vm *vm, const struct x86_pic pic[2]);
+	/* KERNEL: the 8254 and port 0x61. Its IRQ0 goes to the 8259s' line 0 and the I/O APIC's pin 2. Setting
+	 * starts each count anew; NULL: no IRQ0 comes until the next one. */
+	int (*get_pit)(struct engine_vm *vm, struct x86_pit *pit);
+	int (*set_pit)(struct engine_vm *vm, const struct x86_pit *pit);
 	/* SPLIT and KERNEL: the vCPU's local APIC, while it does not run. */
 	int (*get_apic)(struct engine_vcpu *v, struct x86_apic *a);
 	int (*set_apic)(struct engine_vcpu *v, const struct x86_apic *a);
 	/* Writes of the guest of any size to gpa write to the eventfd, and do not exit. -errno: none can be
 	 * had. */
 	int (*doorbell)(struct engine_vm *vm, uint64_t gpa, int fd, bool add);
+	/* SPLIT and KERNEL: each write to the eventfd sends this message, as msi() does, until it is taken
+	 * away again (then all that was written has gone in). -errno: send it by msi(). To add takes as long
+	 * as the kernel needs to change its routes: milliseconds. */
+	int (*irqfd)(struct engine_vm *vm, int fd, uint64_t addr, uint32_t data, bool add);
 };
 /* Features of CPUID leaf 7 that an engine may have where the host's processor has not: bits of ECX. */
 enum engine_feature { ENGINE_PKU = 1 << 3, ENGINE_LA57 = 1 << 16, ENGINE_PKS = 1u << 31 };

@@ -166,6 +166,7 @@ machine_board_cfg(const struct config *c, struct board_cfg *b, struct err *err)
 	    .fwcfg = config_is_set(c, "lpc.fwcfg"),
 	    .x2apic = config_bool(c, "x86.x2apic"),
 	    .hpet = config_bool(c, "x86.hpet"),
+	    .pit_discard = !config_bool(c, "x86.pit_reinject"),
 	    .vtd = config_bool(c, "x86.vtd"),
 	    .pku = config_bool(c, "x86.pku"),
 	    .pks = config_bool(c, "x86.pks"),

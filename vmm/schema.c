@@ -97,6 +97,8 @@ const struct config_key config_schema[] = {
 	{ .name = "x86.apicv", .type = CONFIG_BOOL, .def = "false", .only = "false", .help = "APIC virtualization of the processor" },
 	{ .name = "x86.x2apic", .type = CONFIG_BOOL, .def = "true", .help = "offer x2APIC" },
 	{ .name = "x86.hpet", .type = CONFIG_BOOL, .def = "true", .help = "offer the HPET" },
+	{ .name = "x86.pit_reinject", .type = CONFIG_BOOL, .def = "true",
+	  .help = "ticks of the 8254 that the host is late for follow; false: they are lost" },
 	{ .name = "x86.vtd", .type = CONFIG_BOOL, .def = "false", .help = "offer a remapping unit (VT-d) for DMA and interrupts" },
 	{ .name = "x86.la57", .type = CONFIG_BOOL, .def = "false",
 	  .help = "offer 5-level paging even where the host's processor has none (software engine)" },

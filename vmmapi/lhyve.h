@@ -28,6 +28,7 @@ struct vm_tuning {
 	bool strict_msr; /* unknown MSR: #GP; else reads 0, writes dropped */
 	bool pmu;	 /* performance counters count */
 	bool vmware_backdoors;
+	bool pit_discard; /* ticks of a kernel's 8254 that the host is late for are lost */
 	bool soft_verify;	  /* translated code is repeated by the interpreter and compared */
 	bool soft_profile;	  /* runs of translated code are counted */
 	bool soft_perf_map;	  /* write a map of translated code for perf */

@@ -199,6 +199,7 @@ engine_cfg(const struct vmctx *ctx)
 	    .strict_msr = t->strict_msr,
 	    .pmu = t->pmu,
 	    .vmware_backdoors = t->vmware_backdoors,
+	    .pit_discard = t->pit_discard,
 	    .trace = {.path = t->trace.path,
 		      .binary = t->trace.binary,
 		      .translated = t->trace.translated,

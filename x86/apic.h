@@ -46,6 +46,27 @@ struct x86_pic {
 	bool read_isr; /* the even port reads ISR, not IRR */
 };
 
+/* A counter of an 8254, Intel 231164. Times in ticks of X86_PIT_HZ. */
+enum { X86_PIT_HZ = 1193182 };
+struct x86_pit_counter {
+	uint64_t elapsed; /* since the count was loaded, as far as that is known */
+	uint32_t count;	  /* in use, 1 to 65536; 0: none since the control word */
+	uint16_t latch;
+	uint8_t latched;   /* bytes of the latch that are to be read */
+	uint8_t mode;	   /* 0 to 5 */
+	uint8_t rw;	   /* 1 low byte, 2 high byte, 3 low then high */
+	uint8_t write_low; /* the low byte, which waits for the high one */
+	uint8_t status;	   /* latched */
+	bool bcd, gate;
+	bool status_latched, write_high_next, read_high_next;
+};
+
+struct x86_pit {
+	struct x86_pit_counter counter[3];
+	bool speaker; /* port 0x61: bit 1 */
+	bool hpet;    /* the HPET has taken IRQ0 */
+};
+
 /* What an I/O APIC's pin sends, as a message to the local APICs (SDM vol. 3A 11.11). */
 struct x86_pin_message {
 	unsigned pin;

@@ -72,7 +72,7 @@ struct hpet {
 	struct vm_timer timer;
 	struct hpet_st st;
 	/* derived: what the wires were last set to */
-	bool irq0, irq8;
+	bool irq0, irq8, legacy;
 	uint32_t pins;
 };
 
@@ -193,6 +193,7 @@ update_lines(struct hpet *h)
 		if (holds_line(h, n) && !is_legacy_timer(h, n))
 			pins |= 1u << route(h, n);
 	}
+	set_line(&h->w.legacy, &h->legacy, legacy(h));
 	set_line(&h->w.irq0, &h->irq0, irq0);
 	set_line(&h->w.irq8, &h->irq8, irq8);
 	set_pins(h, pins & h->cfg.route_cap);

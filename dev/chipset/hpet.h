@@ -41,6 +41,7 @@ struct hpet_wires {
 	struct irq_wire gsi;	    /* set(ctx, pin, level) for any IOAPIC pin; its `line` is not used */
 	void (*msi)(void *ctx, uint64_t addr, uint32_t data); /* lapic_msi_wire() */
 	void *msi_ctx;
+	struct irq_wire legacy; /* high while legacy replacement is on: pit_hpet_irq0() */
 };
 
 LH_MUST_CHECK struct hpet *hpet_create(const struct hpet_cfg *cfg, const struct hpet_wires *w,

@@ -126,6 +126,9 @@ bool lapic_message_wire(void *set, uint32_t dest, bool logical, unsigned mode, u
 /* The same as address and data. */
 void lapic_message_as_msi(uint32_t dest, bool logical, unsigned mode, uint8_t vector, bool level,
 			  uint64_t *addr, uint32_t *data);
+/* A message with address and data that does no more than set a vector's bit in IRR, edge-triggered: in the form
+ * that lapic_msi() gives it on its way to a remote APIC. False: it is another one. */
+bool lapic_msi_plain(uint64_t *addr, uint32_t *data);
 /* Remote APICs ended a level-triggered interrupt. */
 void lapic_remote_eoi(struct lapic_set *s, uint8_t vector);
 

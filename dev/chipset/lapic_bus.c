@@ -374,6 +374,28 @@ lapic_message_wire(void *set, uint32_t dest, bool logical, unsigned mode, uint8_
 	return lapic_message(set, dest, logical, mode, vector, level);
 }
 
+/* What a message's address and data say (below). */
+struct msi_parts {
+	uint32_t dest;
+	unsigned mode;
+	bool logical, level;
+};
+
+static struct msi_parts
+msi_parts(uint64_t addr, uint32_t data)
+{
+	struct msi_parts p = {
+	    .dest = (uint32_t)(bits(addr, 12, 8) | bits(addr, 5, 7) << 8),
+	    .mode = (unsigned)bits(data, 8, 3),
+	    .logical = (addr >> 2 & 1) != 0,
+	    .level = (data >> 15 & 1) != 0,
+	};
+
+	if ((addr >> 3 & 1) != 0 && p.logical && p.mode == DM_FIXED)
+		p.mode = DM_LOWEST;
+	return p;
+}
+
 /*
  * Address: 19:12 destination, 3 redirection hint, 2 logical; 11:5 are destination bits 14:8
  * for systems that were told so (they are 0 otherwise). Data: 7:0 vector, 10:8 mode, 14
@@ -382,20 +404,27 @@ lapic_message_wire(void *set, uint32_t dest, bool logical, unsigned mode, uint8_
 bool
 lapic_msi(struct lapic_set *s, uint64_t addr, uint32_t data)
 {
-	bool logical = (addr >> 2 & 1) != 0, level = (data >> 15 & 1) != 0;
-	unsigned mode = (unsigned)bits(data, 8, 3);
-	uint32_t dest = (uint32_t)(bits(addr, 12, 8) | bits(addr, 5, 7) << 8);
+	struct msi_parts p = msi_parts(addr, data);
 
 	if (addr >> 20 != 0xfee) {
 		log_guest("lapic: message to 0x%llx, which is no interrupt address, dropped",
 			  (unsigned long long)addr);
 		return false;
 	}
-	if (level && (data >> 14 & 1) == 0)
+	if (p.level && (data >> 14 & 1) == 0)
 		return true; /* de-assert */
-	if ((addr >> 3 & 1) != 0 && logical && mode == DM_FIXED)
-		mode = DM_LOWEST;
-	return lapic_message(s, dest, logical, mode, (uint8_t)data, level);
+	return lapic_message(s, p.dest, p.logical, p.mode, (uint8_t)data, p.level);
+}
+
+bool
+lapic_msi_plain(uint64_t *addr, uint32_t *data)
+{
+	struct msi_parts p = msi_parts(*addr, *data);
+
+	if (*addr >> 20 != 0xfee || p.level || (p.mode != DM_FIXED && p.mode != DM_LOWEST))
+		return false;
+	lapic_message_as_msi(p.dest, p.logical, p.mode, (uint8_t)*data, false, addr, data);
+	return true;
 }
 
 void

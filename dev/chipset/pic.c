@@ -222,6 +222,90 @@ pic_ack(void *pic)
 	return vector;
 }
 
+/* ---- chips in the host's kernel: lock held ---- */
+
+static void
+remote_send(struct pic *p)
+{
+	struct x86_pic to[2];
+
+	for (unsigned i = 0; i < 2; i++) {
+		const struct chip_st *c = &p->st.chip[i];
+
+		to[i] = (struct x86_pic){
+		    .lines = c->lines,
+		    .latched = c->latched,
+		    .isr = c->isr,
+		    .imr = c->imr,
+		    .elcr = c->elcr,
+		    .vector_base = c->vector_base,
+		    .lowest = c->lowest,
+		    .init = c->init,
+		    .want_icw4 = c->want_icw4,
+		    .aeoi = c->aeoi,
+		    .rotate_aeoi = c->rotate_aeoi,
+		    .sfnm = c->sfnm,
+		    .smm = c->smm,
+		    .poll = c->poll,
+		    .read_isr = c->read_isr,
+		};
+	}
+	if (p->w.remote->set(p->w.remote->ctx, to) != 0)
+		log_error("pic: the host's kernel does not take its state");
+}
+
+/* Levels are the devices', and were told here as well. */
+static void
+remote_fetch(struct pic *p)
+{
+	struct x86_pic from[2];
+
+	if (p->w.remote->get(p->w.remote->ctx, from) != 0) {
+		log_error("pic: the host's kernel does not give its state");
+		return;
+	}
+	for (unsigned i = 0; i < 2; i++) {
+		struct chip_st *c = &p->st.chip[i];
+
+		*c = (struct chip_st){
+		    .lines = c->lines,
+		    .latched = from[i].latched,
+		    .isr = from[i].isr,
+		    .imr = from[i].imr,
+		    .elcr = from[i].elcr,
+		    .vector_base = from[i].vector_base,
+		    .lowest = from[i].lowest,
+		    .icw3 = c->icw3,
+		    .init = from[i].init,
+		    .want_icw4 = from[i].want_icw4,
+		    .aeoi = from[i].aeoi,
+		    .rotate_aeoi = from[i].rotate_aeoi,
+		    .sfnm = from[i].sfnm,
+		    .smm = from[i].smm,
+		    .poll = from[i].poll,
+		    .read_isr = from[i].read_isr,
+		};
+	}
+}
+
+/* A port is accessed. Guests do that in the host's kernel; here arrive what it leaves over, and the board's
+ * own, as firmware. */
+static void
+begin_access(struct pic *p)
+{
+	pthread_mutex_lock(&p->lock);
+	if (p->w.remote != NULL && p->started)
+		remote_fetch(p);
+}
+
+static void
+end_access(struct pic *p, bool changed)
+{
+	if (p->w.remote != NULL && p->started && changed)
+		remote_send(p);
+	pthread_mutex_unlock(&p->lock);
+}
+
 /* ---- registers ---- */
 
 static void
@@ -314,7 +398,7 @@ chip_write(struct pic *p, unsigned chip, uint64_t off, uint8_t val)
 {
 	struct chip_st *c = &p->st.chip[chip];
 
-	pthread_mutex_lock(&p->lock);
+	begin_access(p);
 	if (off != 0)
 		write_odd(c, val);
 	else if ((val & ICW1) != 0)
@@ -324,7 +408,7 @@ chip_write(struct pic *p, unsigned chip, uint64_t off, uint8_t val)
 	else
 		write_ocw2(c, val);
 	update(p);
-	pthread_mutex_unlock(&p->lock);
+	end_access(p, true);
 }
 
 /* Poll: bit 7 and the input, acknowledged; or 0. */
@@ -344,10 +428,12 @@ static uint8_t
 chip_read(struct pic *p, unsigned chip, uint64_t off)
 {
 	struct chip_st *c = &p->st.chip[chip];
+	bool polled;
 	uint8_t val;
 
-	pthread_mutex_lock(&p->lock);
-	if (c->poll) {
+	begin_access(p);
+	polled = c->poll;
+	if (polled) {
 		val = chip_poll(c, chip == 0);
 		update(p);
 	} else if (off != 0) {
@@ -355,7 +441,7 @@ chip_read(struct pic *p, unsigned chip, uint64_t off)
 	} else {
 		val = c->read_isr ? c->isr : chip_irr(c);
 	}
-	pthread_mutex_unlock(&p->lock);
+	end_access(p, polled);
 	return val;
 }
 
@@ -394,9 +480,9 @@ elcr_read(void *dev, uint64_t off, unsigned size)
 	uint8_t val;
 
 	(void)size;
-	pthread_mutex_lock(&p->lock);
+	begin_access(p);
 	val = p->st.chip[off].elcr;
-	pthread_mutex_unlock(&p->lock);
+	end_access(p, false);
 	return val;
 }
 
@@ -406,10 +492,10 @@ elcr_write(void *dev, uint64_t off, unsigned size, uint64_t val)
 	struct pic *p = dev;
 
 	(void)size;
-	pthread_mutex_lock(&p->lock);
+	begin_access(p);
 	p->st.chip[off].elcr = (uint8_t)val & elcr_mask[off];
 	update(p);
-	pthread_mutex_unlock(&p->lock);
+	end_access(p, true);
 }
 
 int
@@ -421,8 +507,6 @@ pic_map(struct pic *p, struct io_bus *pio, struct err *err)
 	    {"pic elcr", 0x4d0, 2, IO_W1 | IO_SPLIT, elcr_read, elcr_write, p},
 	};
 
-	if (p->w.remote != NULL)
-		return 0;
 	for (size_t i = 0; i < ARRAY_LEN(regions); i++) {
 		int rc = io_bus_add(pio, &regions[i], err);
 
@@ -430,72 +514,6 @@ pic_map(struct pic *p, struct io_bus *pio, struct err *err)
 			return rc;
 	}
 	return 0;
-}
-
-/* ---- chips in the host's kernel: lock held ---- */
-
-static void
-remote_send(struct pic *p)
-{
-	struct x86_pic to[2];
-
-	for (unsigned i = 0; i < 2; i++) {
-		const struct chip_st *c = &p->st.chip[i];
-
-		to[i] = (struct x86_pic){
-		    .lines = c->lines,
-		    .latched = c->latched,
-		    .isr = c->isr,
-		    .imr = c->imr,
-		    .elcr = c->elcr,
-		    .vector_base = c->vector_base,
-		    .lowest = c->lowest,
-		    .init = c->init,
-		    .want_icw4 = c->want_icw4,
-		    .aeoi = c->aeoi,
-		    .rotate_aeoi = c->rotate_aeoi,
-		    .sfnm = c->sfnm,
-		    .smm = c->smm,
-		    .poll = c->poll,
-		    .read_isr = c->read_isr,
-		};
-	}
-	if (p->w.remote->set(p->w.remote->ctx, to) != 0)
-		log_error("pic: the host's kernel does not take its state");
-}
-
-/* Levels are the devices', and were told here as well. */
-static void
-remote_fetch(struct pic *p)
-{
-	struct x86_pic from[2];
-
-	if (p->w.remote->get(p->w.remote->ctx, from) != 0) {
-		log_error("pic: the host's kernel does not give its state");
-		return;
-	}
-	for (unsigned i = 0; i < 2; i++) {
-		struct chip_st *c = &p->st.chip[i];
-
-		*c = (struct chip_st){
-		    .lines = c->lines,
-		    .latched = from[i].latched,
-		    .isr = from[i].isr,
-		    .imr = from[i].imr,
-		    .elcr = from[i].elcr,
-		    .vector_base = from[i].vector_base,
-		    .lowest = from[i].lowest,
-		    .icw3 = c->icw3,
-		    .init = from[i].init,
-		    .want_icw4 = from[i].want_icw4,
-		    .aeoi = from[i].aeoi,
-		    .rotate_aeoi = from[i].rotate_aeoi,
-		    .sfnm = from[i].sfnm,
-		    .smm = from[i].smm,
-		    .poll = from[i].poll,
-		    .read_isr = from[i].read_isr,
-		};
-	}
 }
 
 static void

@@ -8,6 +8,9 @@
  * edges due: one goes out at once, the others are owed and follow half a period apart, so
  * that a guest which counts ticks keeps its time and is not flooded. What is owed is
  * bounded, and nothing is when the period is shorter than the host can serve.
+ *
+ * One in the host's kernel (pit_wires.remote) has the state between start and stop; nothing is armed here
+ * then.
  */
 #include "dev/chipset/pit.h"
 
@@ -15,6 +18,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#include "base/log.h"
 #include "base/util.h"
 #include "base/vmclock.h"
 #include "dev/bus.h"
@@ -26,6 +30,7 @@
 
 /* Port 0x61 */
 #define P61_GATE2    0x01
+#define P61_SPEAKER  0x02
 #define P61_WRITABLE 0x0f
 #define P61_REFRESH  0x10
 #define P61_OUT2     0x20
@@ -42,7 +47,8 @@ struct pit_st {
 struct pit {
 	struct pit_wires w;
 	pthread_mutex_t lock;
-	bool started;
+	bool started; /* the remote one has the state */
+	bool hpet;    /* the HPET has taken the remote one's IRQ0; derived, from its state */
 	struct vm_timer timer;
 	struct pit_st st;
 };
@@ -102,7 +108,7 @@ send_edge(struct pit *p, uint64_t now)
 	p->st.owed_at = now + MAX(pit_counter_period(&p->st.counter[0]) / 2, MIN_SPACING_TICK);
 }
 
-/* Bring IRQ0 up to `now`. */
+/* Bring IRQ0 up to `now`. A remote one has a wire of its own. */
 static void
 sync_irq(struct pit *p, uint64_t now)
 {
@@ -112,10 +118,12 @@ sync_irq(struct pit *p, uint64_t now)
 	uint32_t period = pit_counter_period(c);
 
 	p->st.synced = now;
+	if (p->w.remote != NULL)
+		return;
 	p->st.owed = (uint32_t)MIN(p->st.owed + MIN(edges, OWED_MAX), OWED_MAX);
 	if (edges != 0 || (p->st.owed != 0 && now >= p->st.owed_at))
 		send_edge(p, now);
-	if (period < MIN_SPACING_TICK)
+	if (period < MIN_SPACING_TICK || p->w.discard_late)
 		p->st.owed = 0;
 	irq_set(&p->w.irq0, out);
 }
@@ -130,7 +138,7 @@ rearm(struct pit *p, uint64_t now)
 		next = MIN(next, MAX(p->st.owed_at, now + 1));
 	if (period != 0 && period < MIN_SPACING_TICK)
 		next = MAX(next, now + MIN_SPACING_TICK);
-	if (!p->started || next == UINT64_MAX)
+	if (!p->started || p->w.remote != NULL || next == UINT64_MAX)
 		vm_timer_cancel(&p->timer);
 	else
 		vm_timer_set(&p->timer, tick_ns(next));
@@ -149,6 +157,74 @@ on_timer(void *arg)
 	pthread_mutex_unlock(&p->lock);
 }
 
+/* ---- in the host's kernel: lock held ---- */
+
+static void
+remote_send(struct pit *p)
+{
+	uint64_t now = now_tick(p);
+	struct x86_pit to = {.speaker = (p->st.port61 & P61_SPEAKER) != 0, .hpet = p->hpet};
+
+	for (unsigned i = 0; i < 3; i++)
+		pit_counter_to_form(&p->st.counter[i], now, &to.counter[i]);
+	if (p->w.remote->set(p->w.remote->ctx, &to) != 0)
+		log_error("pit: the host's kernel does not take its state");
+}
+
+static void
+remote_fetch(struct pit *p)
+{
+	uint64_t now = now_tick(p);
+	struct x86_pit from;
+
+	if (p->w.remote->get(p->w.remote->ctx, &from) != 0) {
+		log_error("pit: the host's kernel does not give its state");
+		return;
+	}
+	p->st = (struct pit_st){.synced = now};
+	from.counter[0].gate = from.counter[1].gate = true; /* tied so on a PC */
+	for (unsigned i = 0; i < 3; i++)
+		pit_counter_from_form(&p->st.counter[i], now, &from.counter[i]);
+	p->st.port61 = (from.speaker ? P61_SPEAKER : 0) | (from.counter[2].gate ? P61_GATE2 : 0);
+}
+
+void
+pit_hpet_irq0(void *pit, unsigned line, bool taken)
+{
+	struct pit *p = pit;
+	struct x86_pit x;
+
+	(void)line;
+	pthread_mutex_lock(&p->lock);
+	p->hpet = taken;
+	if (p->w.remote != NULL && p->started) {
+		int ret = p->w.remote->get(p->w.remote->ctx, &x);
+
+		x.hpet = taken;
+		if (ret != 0 || p->w.remote->set(p->w.remote->ctx, &x) != 0)
+			log_error("pit: the host's kernel does not let go of IRQ 0");
+	}
+	pthread_mutex_unlock(&p->lock);
+}
+
+/* A port is accessed. Guests do that in the host's kernel; here arrive what it leaves over, and the board's
+ * own, as firmware. */
+static void
+begin_access(struct pit *p)
+{
+	pthread_mutex_lock(&p->lock);
+	if (p->w.remote != NULL && p->started)
+		remote_fetch(p);
+}
+
+static void
+end_access(struct pit *p)
+{
+	if (p->w.remote != NULL && p->started)
+		remote_send(p);
+	pthread_mutex_unlock(&p->lock);
+}
+
 /* ---- ports ---- */
 
 static uint64_t
@@ -159,12 +235,12 @@ counter_read(void *dev, uint64_t off, unsigned size)
 	uint64_t now;
 
 	(void)size;
-	pthread_mutex_lock(&p->lock);
+	begin_access(p);
 	now = now_tick(p);
 	sync_irq(p, now); /* before the read looks at counter 0: a new count may take over at a look */
 	if (off < 3)
 		val = pit_counter_read(&p->st.counter[off], now);
-	pthread_mutex_unlock(&p->lock);
+	end_access(p);
 	return val;
 }
 
@@ -205,7 +281,7 @@ counter_write(void *dev, uint64_t off, unsigned size, uint64_t val)
 	uint64_t now;
 
 	(void)size;
-	pthread_mutex_lock(&p->lock);
+	begin_access(p);
 	now = now_tick(p);
 	sync_irq(p, now);
 	if (off == 3)
@@ -214,7 +290,7 @@ counter_write(void *dev, uint64_t off, unsigned size, uint64_t val)
 		pit_counter_write(&p->st.counter[off], (uint8_t)val, now);
 	sync_irq(p, now);
 	rearm(p, now);
-	pthread_mutex_unlock(&p->lock);
+	end_access(p);
 }
 
 static uint64_t
@@ -226,14 +302,14 @@ port61_read(void *dev, uint64_t off, unsigned size)
 
 	(void)off;
 	(void)size;
-	pthread_mutex_lock(&p->lock);
+	begin_access(p);
 	now = now_tick(p);
 	val = p->st.port61;
 	if (now / REFRESH_TICKS % 2 != 0)
 		val |= P61_REFRESH;
 	if (pit_counter_out(&p->st.counter[2], now))
 		val |= P61_OUT2;
-	pthread_mutex_unlock(&p->lock);
+	pthread_mutex_unlock(&p->lock); /* nothing has changed */
 	return val;
 }
 
@@ -244,10 +320,10 @@ port61_write(void *dev, uint64_t off, unsigned size, uint64_t val)
 
 	(void)off;
 	(void)size;
-	pthread_mutex_lock(&p->lock);
+	begin_access(p);
 	p->st.port61 = val & P61_WRITABLE;
 	pit_counter_gate(&p->st.counter[2], (val & P61_GATE2) != 0, now_tick(p));
-	pthread_mutex_unlock(&p->lock);
+	end_access(p);
 }
 
 int
@@ -269,6 +345,17 @@ pit_map(struct pit *p, struct io_bus *pio, struct err *err)
 
 /* ---- life ---- */
 
+/* A remote one's wire is low for ever, and its lock comes after the HPET's. */
+static void
+set_irq0_and_unlock(struct pit *p, bool level)
+{
+	if (p->w.remote == NULL)
+		irq_set(&p->w.irq0, level);
+	pthread_mutex_unlock(&p->lock);
+	if (p->w.remote != NULL)
+		irq_set(&p->w.irq0, level);
+}
+
 static void
 pit_reset(void *dev)
 {
@@ -282,8 +369,7 @@ pit_reset(void *dev)
 		p->st.counter[i].gate = i != 2;
 	}
 	vm_timer_cancel(&p->timer);
-	irq_set(&p->w.irq0, false);
-	pthread_mutex_unlock(&p->lock);
+	set_irq0_and_unlock(p, false);
 }
 
 static void
@@ -294,9 +380,13 @@ pit_start(void *dev)
 
 	pthread_mutex_lock(&p->lock);
 	p->started = true;
-	now = now_tick(p);
-	sync_irq(p, now);
-	rearm(p, now);
+	if (p->w.remote != NULL) {
+		remote_send(p);
+	} else {
+		now = now_tick(p);
+		sync_irq(p, now);
+		rearm(p, now);
+	}
 	pthread_mutex_unlock(&p->lock);
 }
 
@@ -306,6 +396,10 @@ pit_stop(void *dev)
 	struct pit *p = dev;
 
 	pthread_mutex_lock(&p->lock);
+	if (p->w.remote != NULL && p->started) {
+		remote_fetch(p);
+		(void)p->w.remote->set(p->w.remote->ctx, NULL);
+	}
 	p->started = false;
 	pthread_mutex_unlock(&p->lock);
 	vm_timer_cancel_sync(&p->timer);
@@ -332,10 +426,21 @@ pit_post_load(void *dev, struct err *err)
 		return err_set(err, EINVAL, "pit: impossible state (damaged snapshot)");
 	pthread_mutex_lock(&p->lock);
 	now = now_tick(p);
-	irq_set(&p->w.irq0, pit_counter_out(&p->st.counter[0], p->st.synced));
 	rearm(p, now);
-	pthread_mutex_unlock(&p->lock);
+	set_irq0_and_unlock(p, p->w.remote == NULL && pit_counter_out(&p->st.counter[0], p->st.synced));
 	return 0;
+}
+
+static void
+pit_copy_st(void *dev, void *to)
+{
+	struct pit *p = dev;
+
+	pthread_mutex_lock(&p->lock);
+	if (p->w.remote != NULL && p->started)
+		remote_fetch(p);
+	*(struct pit_st *)to = p->st;
+	pthread_mutex_unlock(&p->lock);
 }
 
 static void
@@ -375,4 +480,5 @@ const struct device_ops pit_device_ops = {
     .state = &pit_table,
     .st = pit_st,
     .post_load = pit_post_load,
+    .copy_st = pit_copy_st,
 };

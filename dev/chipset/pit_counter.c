@@ -349,3 +349,59 @@ pit_counter_valid(const struct pit_counter *c)
 	       c->next_count <= 65536 && (c->loaded ? c->count >= 1 && c->count <= 65536 : true) &&
 	       c->start < BIT(62) && c->next_start < BIT(62) && c->next_at < BIT(62) && c->frozen < BIT(62);
 }
+
+/* ---- architectural form ---- */
+
+void
+pit_counter_to_form(struct pit_counter *c, uint64_t now, struct x86_pit_counter *x)
+{
+	take_next(c, now);
+	*x = (struct x86_pit_counter){
+	    .latch = c->latch,
+	    .latched = c->latched,
+	    .mode = c->mode,
+	    .rw = c->rw,
+	    .write_low = c->write_low,
+	    .status = c->status,
+	    .bcd = c->bcd,
+	    .gate = c->gate,
+	    .status_latched = c->status_latched,
+	    .write_high_next = c->write_high_next,
+	    .read_high_next = c->read_high_next,
+	};
+	if (c->loaded && c->next_count == 0) {
+		x->count = c->count;
+		x->elapsed = elapsed(c, now);
+	} else if (c->loaded) {
+		x->count = c->next_count;
+	} else if (gate_triggered(c)) {
+		x->count = c->written;
+	}
+}
+
+void
+pit_counter_from_form(struct pit_counter *c, uint64_t now, const struct x86_pit_counter *x)
+{
+	uint64_t elapsed_ticks = MIN(x->elapsed, now);
+
+	*c = (struct pit_counter){
+	    .latch = x->latch,
+	    .latched = MIN(x->latched, 2),
+	    .mode = x->mode <= HARDWARE_STROBE ? x->mode : INTERRUPT_ON_TC,
+	    .rw = x->rw & 3,
+	    .write_low = x->write_low,
+	    .status = x->status,
+	    .bcd = x->bcd,
+	    .gate = x->gate,
+	    .status_latched = x->status_latched,
+	    .write_high_next = x->write_high_next,
+	    .read_high_next = x->read_high_next,
+	};
+	if (x->count == 0 || x->count > 65536)
+		return;
+	c->written = c->count = x->count;
+	c->loaded = true;
+	c->start = now - elapsed_ticks;
+	c->paused = !c->gate && !gate_triggered(c);
+	c->frozen = c->paused ? elapsed_ticks : 0;
+}

@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include "x86/apic.h"
 
 struct pit_counter {
 	uint64_t start;	     /* tick at which the count in use was loaded: it is `count` then */
@@ -47,5 +48,10 @@ uint64_t pit_counter_next(const struct pit_counter *c, uint64_t now);
 uint32_t pit_counter_period(const struct pit_counter *c);
 /* False: a state that no sequence of accesses makes. */
 bool pit_counter_valid(const struct pit_counter *c);
+
+/* In architectural form, and from it (which a kernel made: anything goes). A count that waits for the end of a
+ * cycle is the one in use there. */
+void pit_counter_to_form(struct pit_counter *c, uint64_t now, struct x86_pit_counter *x);
+void pit_counter_from_form(struct pit_counter *c, uint64_t now, const struct x86_pit_counter *x);
 
 #endif

@@ -7,19 +7,26 @@
  *
  * Enable and function mask live in configuration space; copies of them are kept under the lock, so that
  * raising needs no configuration lock.
+ *
+ * A vector that has sent the same message for a while gets a route of the host's kernel, if there are any
+ * (pci_root_wires.irqfd): an eventfd, which others than this process can signal too. Not at once, since a
+ * change of routes takes the kernel long. Masks and pending bits stay here: what must not go is not written.
  */
 #include "dev/pci/msi.h"
 
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include "dev/pci/internal.h"
 
 enum { CAP_MSIX = 0x11, CAP_LEN = 12, CAP_CONTROL = 2, CAP_TABLE = 4, CAP_PBA = 8 };
 enum { CONTROL_ENABLE = 1 << 15, CONTROL_MASK = 1 << 14 };
 enum { BAR_BYTES = 4096, ENTRY_BYTES = 16, PBA = 0x800, PBA_WORDS = PCI_MSIX_VECTORS / 64 };
-enum { ENTRY_MASKED = 1 };
+enum { ENTRY_MASKED = 1, ENTRY_CONTROL = 3 };
+enum { ROUTE_AFTER = 64 }; /* messages */
 
 struct msix_state {
 	uint32_t table[PCI_MSIX_VECTORS][ENTRY_BYTES / 4];
@@ -47,7 +54,65 @@ struct pci_msix {
 	/* derived, under lock: */
 	bool masked, master;
 	_Atomic bool enabled;
+	bool started;			    /* vectors may have routes */
+	const struct pci_root_wires *wires; /* of any routes */
+	struct {
+		bool on;
+		int fd;	       /* while on */
+		unsigned sent; /* messages, while off */
+	} route[PCI_MSIX_VECTORS];
 };
+
+/* ---- routes: lock held ---- */
+
+static void
+add_route(struct pci_msix *m, unsigned n)
+{
+	const uint32_t *e = m->st.table[n];
+	int fd;
+
+	m->route[n].sent = 0;
+	m->wires = &m->f->bus->root->w;
+	if (!m->started || m->wires->irqfd == NULL)
+		return;
+	fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (fd < 0)
+		return;
+	m->route[n].fd = fd;
+	m->route[n].on =
+	    m->wires->irqfd(m->wires->irqfd_ctx, fd, (uint64_t)e[1] << 32 | (e[0] & ~3u), e[2], true) == 0;
+	if (!m->route[n].on)
+		close(fd);
+}
+
+static void
+drop_route(struct pci_msix *m, unsigned n)
+{
+	m->route[n].sent = 0;
+	if (!m->route[n].on)
+		return;
+	(void)m->wires->irqfd(m->wires->irqfd_ctx, m->route[n].fd, 0, 0, false);
+	close(m->route[n].fd);
+	m->route[n].on = false;
+}
+
+static void
+drop_routes(struct pci_msix *m)
+{
+	for (unsigned n = 0; n < m->vectors; n++)
+		drop_route(m, n);
+}
+
+/* The message goes by its route. False: it has none. */
+static bool
+signal_route(struct pci_msix *m, unsigned n)
+{
+	uint64_t one = 1;
+
+	if (!m->route[n].on && ++m->route[n].sent > ROUTE_AFTER)
+		add_route(m, n);
+	return m->route[n].on && write(m->route[n].fd, &one, sizeof(one)) == sizeof(one);
+}
 
 /* ---- messages ---- */
 
@@ -63,7 +128,8 @@ send(struct pci_msix *m, unsigned n)
 	const uint32_t *e = m->st.table[n];
 
 	m->st.pending[n / 64] &= ~BIT(n % 64);
-	pci_func_message(m->f, (uint64_t)e[1] << 32 | (e[0] & ~3u), e[2]);
+	if (!signal_route(m, n))
+		pci_func_message(m->f, (uint64_t)e[1] << 32 | (e[0] & ~3u), e[2]);
 }
 
 static void
@@ -133,7 +199,10 @@ write_dword(struct pci_msix *m, uint64_t off, uint32_t val)
 
 	if (n >= m->vectors)
 		return;
-	m->st.table[n][reg] = reg == 3 ? val & ENTRY_MASKED : val;
+	val &= reg == ENTRY_CONTROL ? ENTRY_MASKED : ~0u;
+	if (reg != ENTRY_CONTROL && m->st.table[n][reg] != val)
+		drop_route(m, n);
+	m->st.table[n][reg] = val;
 	if ((m->st.pending[n / 64] >> (n % 64) & 1) != 0 && can_send(m, n))
 		send(m, n);
 }
@@ -214,6 +283,7 @@ msix_destroy(void *dev)
 	if (m == NULL)
 		return;
 	pci_bus_remove(m->f); /* no access to the table any more */
+	drop_routes(m);
 	m->f->msix = NULL;
 	pthread_mutex_destroy(&m->lock);
 	free(m);
@@ -225,7 +295,30 @@ msix_reset(void *dev)
 	struct pci_msix *m = dev;
 
 	pthread_mutex_lock(&m->lock);
+	drop_routes(m);
 	clear_table(m);
+	pthread_mutex_unlock(&m->lock);
+}
+
+static void
+msix_start(void *dev)
+{
+	struct pci_msix *m = dev;
+
+	pthread_mutex_lock(&m->lock);
+	m->started = true;
+	pthread_mutex_unlock(&m->lock);
+}
+
+/* What a route was sent has gone in when it is dropped: before the APICs' state is taken. */
+static void
+msix_stop(void *dev)
+{
+	struct pci_msix *m = dev;
+
+	pthread_mutex_lock(&m->lock);
+	m->started = false;
+	drop_routes(m);
 	pthread_mutex_unlock(&m->lock);
 }
 
@@ -255,6 +348,8 @@ const struct device_ops pci_msix_device_ops = {
     .type = "pci-msix",
     .destroy = msix_destroy,
     .reset = msix_reset,
+    .start = msix_start,
+    .stop = msix_stop,
     .state = &msix_table,
     .st = msix_st,
     .post_load = msix_post_load,

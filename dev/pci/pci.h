@@ -86,6 +86,10 @@ struct pci_root_wires {
 	void (*msi)(void *ctx, uint64_t addr,
 		    uint32_t data); /* a memory write that is an interrupt; may be NULL */
 	void *msi_ctx;
+	/* Each write to the eventfd is to send the message, until that is taken away again; -errno: by msi().
+	 * May be NULL. */
+	int (*irqfd)(void *ctx, int fd, uint64_t addr, uint32_t data, bool add);
+	void *irqfd_ctx;
 	struct gpmap *mem; /* for DMA (dma.h); may be NULL */
 	struct pci_iommu_wires iommu;
 };

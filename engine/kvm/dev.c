@@ -138,6 +138,9 @@ read_caps(struct kvm_dev *d, struct err *err)
 		     check(d, KVM_CAP_IRQ_ROUTING) > 0 && check(d, KVM_CAP_MP_STATE) > 0 &&
 		     (check(d, KVM_CAP_X2APIC_API) & X2APIC_API) == X2APIC_API;
 	d->split = d->irqchip && check(d, KVM_CAP_SPLIT_IRQCHIP) > 0;
+	d->pit = check(d, KVM_CAP_PIT2) > 0 && check(d, KVM_CAP_PIT_STATE2) > 0 &&
+		 check(d, KVM_CAP_REINJECT_CONTROL) > 0;
+	d->irqfd = check(d, KVM_CAP_IRQFD) > 0;
 	d->quirks = (unsigned)MAX(check(d, KVM_CAP_DISABLE_QUIRKS2), 0);
 	d->dirty_ring =
 	    (unsigned)MAX(check(d, KVM_CAP_DIRTY_LOG_RING_ACQ_REL), 0) / sizeof(struct kvm_dirty_gfn);

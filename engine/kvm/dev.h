@@ -15,6 +15,8 @@ struct kvm_dev {
 	bool sregs2, xcrs, payload, emulation_exit, enforce_pv, pmu, tsc_offset;
 	bool clock;	     /* KVM_SET_CLOCK */
 	bool irqchip, split; /* controllers in the kernel; the local APICs only */
+	bool pit;	     /* an 8254 in the kernel, with all of its state */
+	bool irqfd;
 	unsigned quirks;     /* that can be switched off */
 	unsigned dirty_ring; /* most entries of a ring; 0: no rings */
 };

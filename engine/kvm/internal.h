@@ -30,6 +30,12 @@ struct kvm_vm {
 	bool logging;	       /* the slots log writes */
 	unsigned ring_entries; /* of each vCPU's dirty ring; 0: bitmaps */
 	uint64_t *dirty;       /* a bit a page of the map (gm_range.first_page); while logging. Atomic. */
+	struct {
+		pthread_mutex_t lock;
+		struct x86_pin_message pin[X86_IOAPIC_PINS];
+		unsigned pins;
+		struct kvm_msi_route *msi; /* made when first needed */
+	} routes;			   /* routes.c */
 	unsigned xsave_bytes;
 	/* Rows of the canonical MSRs that KVM holds (msr.c). Found out with the first vCPU. */
 	bool msrs_known, msr_held[KVM_MSR_ROWS];
@@ -143,6 +149,20 @@ bool kvm_apic_answer(struct kvm_cpu *c, struct vm_exit *x, bool first);
 bool kvm_apic_owns(struct kvm_cpu *c, const struct vm_exit *x);
 /* The guest's TSC has another offset: a deadline that waits is measured anew. */
 void kvm_apic_deadline_moved(struct kvm_cpu *c);
+
+/* routes.c: what KVM's GSIs are. For where there are controllers in KVM. */
+LH_MUST_CHECK int kvm_routes_init(struct kvm_vm *vm);
+void kvm_routes_destroy(struct kvm_vm *vm);
+unsigned kvm_ioapic_gsi(unsigned pin);
+unsigned kvm_pic_gsi(unsigned line);
+void kvm_msi_address(uint64_t addr, uint32_t *low, uint32_t *high); /* as KVM wants it */
+int kvm_set_pins(struct engine_vm *v, const struct x86_pin_message *pin, unsigned count);
+int kvm_set_irqfd(struct engine_vm *v, int fd, uint64_t addr, uint32_t data, bool add);
+
+/* pit.c */
+LH_MUST_CHECK int kvm_pit_init(struct kvm_vm *vm);
+int kvm_get_pit(struct engine_vm *v, struct x86_pit *pit);
+int kvm_set_pit(struct engine_vm *v, const struct x86_pit *pit);
 
 /* vcpu.c */
 struct engine_vcpu *kvm_vcpu_create(struct engine_vm *v, unsigned id, const struct x86_cpuid *cpuid,

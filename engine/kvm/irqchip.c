@@ -1,11 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Interrupt controllers in KVM: the local APICs (split), or the I/O APIC and the 8259s as well (kernel).
- * Their state goes in and out in architectural form (x86/apic.h).
- *
- * GSIs. Split: 0 to 23 are the caller's I/O APIC pins; a level-triggered one has the message that it sends as
- * its route, by which KVM knows whose EOIs to hand up. Kernel: 0 to 23 are KVM's I/O APIC pins, PIC_GSI on
- * the 8259s' lines, so that the caller wires ISA lines to both as its board does.
+ * Their state goes in and out in architectural form (x86/apic.h). What goes where is in routes.c.
  */
 #include "engine/kvm/internal.h"
 
@@ -15,38 +11,23 @@
 #include "base/log.h"
 #include "base/util.h"
 
-enum { PIC_GSI = 32, ROUTES = X86_IOAPIC_PINS + X86_PIC_LINES, CHIP_PINS = 8 };
+/* Where KVM has its I/O APIC. */
+enum { IOAPIC_GPA = 0xfec00000u, IOAPIC_BYTES = 0x100 };
 enum { MSR_APIC_BASE = 0x1b, MSR_TSC_DEADLINE = 0x6e0, PAGE_ID = 0x20, PAGE_REGS = 0xff0 };
 
 #define BASE_EXTD BIT(10)
 #define BASE_ADDR 0x000ffffffffff000ull
 
-struct routing {
-	struct kvm_irq_routing head;
-	struct kvm_irq_routing_entry entry[ROUTES];
-};
-
 /* ---- making them ---- */
-
-static void
-add_chip_pin(struct routing *t, unsigned gsi, unsigned chip, unsigned pin)
-{
-	t->entry[t->head.nr++] = (struct kvm_irq_routing_entry){
-	    .gsi = gsi, .type = KVM_IRQ_ROUTING_IRQCHIP, .u.irqchip = {.irqchip = chip, .pin = pin}};
-}
 
 static int
 make_kernel(struct kvm_vm *vm)
 {
-	struct routing t = {0};
 	int r = kvm_ioctl_n(vm->fd, KVM_CREATE_IRQCHIP, 0);
 
-	for (unsigned n = 0; n < X86_IOAPIC_PINS; n++)
-		add_chip_pin(&t, n, KVM_IRQCHIP_IOAPIC, n);
-	for (unsigned n = 0; n < X86_PIC_LINES; n++)
-		add_chip_pin(&t, PIC_GSI + n, n < CHIP_PINS ? KVM_IRQCHIP_PIC_MASTER : KVM_IRQCHIP_PIC_SLAVE,
-			     n % CHIP_PINS);
-	return r != 0 ? r : kvm_ioctl(vm->fd, KVM_SET_GSI_ROUTING, &t);
+	if (r == 0)
+		r = kvm_routes_init(vm);
+	return r != 0 ? r : kvm_pit_init(vm);
 }
 
 static enum engine_apic
@@ -66,7 +47,7 @@ kvm_irqchip_init(struct kvm_vm *vm, struct err *err)
 	vm->apic = settle(vm);
 	if (vm->apic == ENGINE_APIC_USER)
 		return 0;
-	if (!(vm->apic == ENGINE_APIC_SPLIT ? vm->dev.split : vm->dev.irqchip))
+	if (!(vm->apic == ENGINE_APIC_SPLIT ? vm->dev.split : vm->dev.irqchip && vm->dev.pit))
 		return err_set(
 		    err, ENOTSUP,
 		    "kvm: this kernel's KVM lacks interrupt controllers of this kind (use x86.apic=user)");
@@ -87,36 +68,14 @@ accel_apic(struct engine_vm *v)
 
 /* ---- messages and lines ---- */
 
-/* Bits 11:5 of the address are destination bits 14:8; KVM wants those above the low 8 in the upper half. */
-static uint32_t
-address_high(uint64_t addr)
-{
-	return (uint32_t)(bits(addr, 5, 7) << 8);
-}
-
 static bool
 accel_msi(struct engine_vm *v, uint64_t addr, uint32_t data)
 {
 	struct kvm_vm *vm = kvm_vm_of(v);
-	struct kvm_msi m = {
-	    .address_lo = (uint32_t)addr & ~0xfe0u, .address_hi = address_high(addr), .data = data};
+	struct kvm_msi m = {.data = data};
 
+	kvm_msi_address(addr, &m.address_lo, &m.address_hi);
 	return kvm_ioctl(vm->fd, KVM_SIGNAL_MSI, &m) > 0;
-}
-
-static int
-accel_pins(struct engine_vm *v, const struct x86_pin_message *pin, unsigned count)
-{
-	struct kvm_vm *vm = kvm_vm_of(v);
-	struct routing t = {.head = {.nr = MIN(count, (unsigned)X86_IOAPIC_PINS)}};
-
-	for (unsigned n = 0; n < t.head.nr; n++) {
-		t.entry[n] = (struct kvm_irq_routing_entry){.gsi = pin[n].pin, .type = KVM_IRQ_ROUTING_MSI};
-		t.entry[n].u.msi.address_lo = (uint32_t)pin[n].addr & ~0xfe0u;
-		t.entry[n].u.msi.address_hi = address_high(pin[n].addr);
-		t.entry[n].u.msi.data = pin[n].data;
-	}
-	return kvm_ioctl(vm->fd, KVM_SET_GSI_ROUTING, &t);
 }
 
 static void
@@ -132,14 +91,14 @@ static void
 accel_ioapic_line(struct engine_vm *v, unsigned pin, bool level)
 {
 	if (pin < X86_IOAPIC_PINS)
-		line(kvm_vm_of(v), pin, level);
+		line(kvm_vm_of(v), kvm_ioapic_gsi(pin), level);
 }
 
 static void
 accel_pic_line(struct engine_vm *v, unsigned n, bool level)
 {
 	if (n < X86_PIC_LINES)
-		line(kvm_vm_of(v), PIC_GSI + n, level);
+		line(kvm_vm_of(v), kvm_pic_gsi(n), level);
 }
 
 /* ---- state of the I/O APIC ---- */
@@ -357,7 +316,23 @@ kvm_activity_set(struct kvm_cpu *c, uint8_t activity)
 	return kvm_ioctl(c->fd, KVM_SET_MP_STATE, &m);
 }
 
-/* ---- what the interpreter wants of an APIC in KVM ---- */
+/* ---- what the interpreter wants of the controllers in KVM ---- */
+
+/* The 8259s, their ELCR, the 8254 and port 0x61. */
+static bool
+is_kernel_port(const struct kvm_vm *vm, uint16_t port)
+{
+	uint16_t pair = (uint16_t)(port & ~1u);
+
+	return vm->apic == ENGINE_APIC_KERNEL &&
+	       (pair == 0x20 || pair == 0xa0 || pair == 0x4d0 || (port & ~3u) == 0x40 || port == 0x61);
+}
+
+static bool
+is_kernel_ioapic(const struct kvm_vm *vm, uint64_t gpa)
+{
+	return vm->apic == ENGINE_APIC_KERNEL && gpa >= IOAPIC_GPA && gpa < IOAPIC_GPA + IOAPIC_BYTES;
+}
 
 static bool
 in_page(struct kvm_cpu *c, uint64_t gpa)
@@ -378,7 +353,9 @@ kvm_apic_owns(struct kvm_cpu *c, const struct vm_exit *x)
 	case VM_EXIT_CR8:
 		return true;
 	case VM_EXIT_MMIO:
-		return in_page(c, x->u.mmio.gpa);
+		return is_kernel_ioapic(c->vm, x->u.mmio.gpa) || in_page(c, x->u.mmio.gpa);
+	case VM_EXIT_IO:
+		return is_kernel_port(c->vm, x->u.io.port);
 	default:
 		return false;
 	}
@@ -403,6 +380,20 @@ answer_mmio(struct kvm_cpu *c, struct vm_exit *x, bool first)
 	return true;
 }
 
+/* The other controllers' registers have effects when they are read, too. */
+static bool
+answer_other(struct kvm_cpu *c, struct vm_exit *x, bool first)
+{
+	if (!first)
+		return false;
+	log_guest("vcpu %u: an access to an interrupt controller that KVM cannot do is dropped", c->id);
+	if (x->kind == VM_EXIT_IO && !x->u.io.write)
+		x->u.io.data = ~0u;
+	else if (x->kind == VM_EXIT_MMIO && !x->u.mmio.write)
+		x->u.mmio.data = ~0ull;
+	return true;
+}
+
 bool
 kvm_apic_answer(struct kvm_cpu *c, struct vm_exit *x, bool first)
 {
@@ -419,8 +410,11 @@ kvm_apic_answer(struct kvm_cpu *c, struct vm_exit *x, bool first)
 	case VM_EXIT_WRMSR:
 		x->u.msr.fault = msr(c, KVM_SET_MSRS, x->u.msr.index, &x->u.msr.val) != 0;
 		return true;
+	case VM_EXIT_MMIO:
+		return is_kernel_ioapic(c->vm, x->u.mmio.gpa) ? answer_other(c, x, first)
+							      : answer_mmio(c, x, first);
 	default:
-		return answer_mmio(c, x, first);
+		return answer_other(c, x, first);
 	}
 }
 
@@ -437,14 +431,17 @@ accel_doorbell(struct engine_vm *v, uint64_t gpa, int fd, bool add)
 const struct engine_accel kvm_accel = {
     .apic = accel_apic,
     .msi = accel_msi,
-    .pins = accel_pins,
+    .pins = kvm_set_pins,
     .ioapic_line = accel_ioapic_line,
     .pic_line = accel_pic_line,
     .get_ioapic = accel_get_ioapic,
     .set_ioapic = accel_set_ioapic,
     .get_pic = accel_get_pic,
     .set_pic = accel_set_pic,
+    .get_pit = kvm_get_pit,
+    .set_pit = kvm_set_pit,
     .get_apic = accel_get_apic,
     .set_apic = accel_set_apic,
     .doorbell = accel_doorbell,
+    .irqfd = kvm_set_irqfd,
 };

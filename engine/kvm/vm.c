@@ -123,6 +123,8 @@ kvm_vm_destroy(struct engine_vm *v)
 		close(vm->fd);
 	kvm_dev_close(&vm->dev);
 	pthread_mutex_destroy(&vm->lock);
+	pthread_mutex_destroy(&vm->routes.lock);
+	kvm_routes_destroy(vm);
 	free(vm->spare);
 	free(vm->cpus);
 	free(vm->parked);
@@ -183,6 +185,7 @@ kvm_vm_create(const struct engine_vm_cfg *cfg, struct err *err)
 		return NULL;
 	}
 	pthread_mutex_init(&vm->lock, NULL);
+	pthread_mutex_init(&vm->routes.lock, NULL);
 	vm->fd = vm->dev.fd = -1;
 	vm->cfg = *cfg;
 	vm->broken = -1;

@@ -133,6 +133,30 @@ def pause(t, v):
     v.expect("nmi 0")
 
 
+def legacy_chips(t, r, where):
+    t.check("two PICs as firmware leaves them" + where, [int(c["vector_base"], 16) for c in r["pic"]["chip"]] == [8, 0x70] and
+            [c["elcr"] for c in r["pic"]["chip"]] == ["0x0", "0x2"], r["pic"])
+    t.check("the 8254 as firmware leaves it" + where, [(c["mode"], c["count"], c["rw"]) for c in r["pit"]["counter"]] ==
+            [("0x3", "0x10000", "0x3"), ("0x2", "0x12", "0x1"), ("0x0", "0x0", "0x3")], r["pit"])
+
+
+def in_kvm(t):
+    """The same state, where the chips are in the host's kernel, and after a pause too."""
+    kernel = ["-o", "engine=kvm", "-o", "x86.apic=kernel"]
+    said = vm.lhyve(*kernel, "-o", "boot.kernel=/dev/null", "probe").stderr
+    if "boot.kernel" not in said:
+        t.skip("chips in KVM", said.strip())
+        return
+    with VM("kernel1", *kernel) as v:
+        legacy_chips(t, v.get("/regs").json, " (KVM's)")
+        v.post("/pause")
+        legacy_chips(t, v.get("/regs").json, " (KVM's, paused)")
+        v.post("/resume")
+        legacy_chips(t, v.get("/regs").json, " (KVM's, again)")
+        v.post("/destroy")
+        v.ended()
+
+
 def regs(t, v):
     all_cpus = v.get("/regs").json
     one = v.get("/regs?cpu=1").json
@@ -155,7 +179,7 @@ def regs(t, v):
             int(lapic["lvt"]["lint0"], 16) & 0x700 == 0x700, lapic)
     t.check("24 I/O APIC pins, all masked", len(all_cpus["ioapic"]["redir"]) == 24 and
             all(p["masked"] for p in all_cpus["ioapic"]["redir"]))
-    t.check("two PICs as firmware leaves them", [int(c["vector_base"], 16) for c in all_cpus["pic"]["chip"]] == [8, 0x70])
+    legacy_chips(t, all_cpus, "")
     names = {"general": 18, "control": 10, "debug": 6, "x87": 14, "vector": 32, "segment": 10}
     t.equal("every register", {n: len(cpu0[n]) for n in names}, names)
 
@@ -231,6 +255,7 @@ def main():
                 ("web1", "running", v.process.pid, 2, 32 << 20, [{"name": "com1", "backend": "stdio"}]), s)
         for part in (table, wrong, curl, regs, pause, counters, config):
             part(t, v)
+    in_kvm(t)
     ends(t)
     t.done()
 

@@ -322,8 +322,8 @@ test_pit(void)
 	while ((inb(0x61) & 0x20) == 0 && pm_now() - start < 20ull * PM_HZ)
 		;
 	uint64_t took = pm_now() - start, want = 20000ull * PM_HZ / PIT_HZ;
-	guest_check(took + 8 >= want && took < 20ull * PM_HZ, "PIT mode 0: %lu PM ticks, not %lu", took,
-		    want);
+	guest_check(took + 8 >= want, "PIT mode 0: early"); /* KVM's does not wait for the gate */
+	guest_check(took < 20ull * PM_HZ, "PIT mode 0: %lu PM ticks, not %lu", took, want);
 	/* Channel 0 through the PIC: mode 2 comes again, mode 0 once. */
 	lapic_write(LAPIC_LVT_LINT0, LVT_EXTINT);
 	outb(0x21, 0xfe);

@@ -98,6 +98,7 @@ def boots(files, kernel, cpus):
         linux(f"a disk, x86.apic={apic}", 2, apic, "virtio;dd,if=/dev/zero,of=/dev/vda,bs=1M,count=32,conv=fsync;"
               "dd,if=/dev/vda,of=/dev/null,bs=64k;poweroff", 1, "512+0 records in", "truncate -s 32M disk; ",
               "-s 4,virtio-blk,disk")
+    linux("the 8254's ticks, x86.apic=kernel", 1, "kernel", "nproc;poweroff nolapic_timer", 1, "1", "", "-o x86.hpet=false")
     for apic in ("split", "kernel"):
         linux(f"S3, x86.apic={apic}", 2, apic, "settle;suspend,2;nproc;poweroff", 1, "s2idle [deep]")
         linux(f"halt, x86.apic={apic}", 2, apic, "halt", 2, None)
@@ -106,13 +107,14 @@ def boots(files, kernel, cpus):
 
 
 def programs(build, files):
-    names = {"test_kvm": "tests/unit/test_kvm", "test_vmmapi": "tests/vmmapi/test_vmmapi",
-             "restore": "tests/guest/guest_restore"}
+    names = {"test_kvm": "tests/unit/test_kvm", "test_kvm_irqchip": "tests/unit/test_kvm_irqchip",
+             "test_vmmapi": "tests/vmmapi/test_vmmapi", "restore": "tests/guest/guest_restore"}
     for name, path in names.items():
         files[name] = f"{build}/{path}"
     for so in ("libvmmapi.so.1",):
         files[so] = os.path.realpath(f"{build}/libvmmapi.so")
     return [("test_kvm", "./test_kvm", 0, None),
+            ("test_kvm_irqchip", "./test_kvm_irqchip", 0, None),
             ("test_vmmapi on kvm", "LD_LIBRARY_PATH=. ./test_vmmapi kvm", 0, None),
             ("moves between the engines", "./restore ./guest_straight", 0, None)]
 

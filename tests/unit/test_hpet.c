@@ -17,7 +17,7 @@ struct fixture {
 	struct io_bus *bus;
 	struct vm_clock *clock;
 	struct hpet *hpet;
-	struct probe irq0, irq8, pin[24];
+	struct probe irq0, irq8, pin[24], legacy;
 	unsigned messages;
 	uint64_t msi_addr;
 	uint32_t msi_data;
@@ -53,6 +53,7 @@ setup(void **state)
 	    .gsi = {set_pin, f, 0},
 	    .msi = take_msi,
 	    .msi_ctx = f,
+	    .legacy = probe_wire(&f->legacy),
 	};
 
 	f->bus = make_bus(1ull << 40);
@@ -215,8 +216,10 @@ test_legacy_cuts_off_pit_and_rtc(void **state)
 	hpet_pit_irq(f->hpet, 0, true);
 	hpet_rtc_irq(f->hpet, 0, true);
 	assert_true(f->irq0.level && f->irq8.level);
+	assert_false(f->legacy.level);
 	wr(f, 0x10, 4, 2);
 	assert_false(f->irq0.level || f->irq8.level);
+	assert_true(f->legacy.level); /* a PIT with a wire of its own is told */
 	hpet_pit_irq(f->hpet, 0, false);
 	hpet_pit_irq(f->hpet, 0, true);
 	assert_false(f->irq0.level);
@@ -231,6 +234,8 @@ test_legacy_cuts_off_pit_and_rtc(void **state)
 	assert_false(f->irq8.level);
 	wr(f, 0x10, 4, 1);
 	assert_true(f->irq0.level && f->irq8.level); /* the old lines are back */
+	assert_int_equal(f->legacy.rises, 1);
+	assert_false(f->legacy.level);
 }
 
 static void

@@ -3,135 +3,11 @@
  * The KVM engine on this host's /dev/kvm: state in and out, exits and their answers, kicks, interrupts. What
  * a processor would do is the matter of tests/guest; here it is that nothing is lost on the way.
  */
-#include <errno.h>
 #include <pthread.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdatomic.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <string.h>
-#include <sys/eventfd.h>
 #include <sys/resource.h>
-#include <unistd.h>
 
-#include <cmocka.h>
-
-#include "base/util.h"
-#include "base/vmclock.h"
-#include "engine/engine.h"
-#include "engine/kvm/kvm.h"
-#include "mem/gpmap.h"
-
-enum { RAM = 0x100000, ROM_GPA = 0xf0000, CODE = 0x1000, DATA = 0x2000, STACK = 0x8000 };
-
-struct rig {
-	struct memobj *ram;
-	struct gpmap *mem;
-	struct vm_clock *clock;
-	struct engine_vm *vm;
-	struct engine_vcpu *v;
-	struct x86_cpuid cpuid;
-	struct x86_state s;
-	struct vm_exit x;
-};
-
-static struct rig *
-rig_of(void **state)
-{
-	if (*state == NULL) {
-		print_message("no usable /dev/kvm here\n");
-		skip();
-	}
-	return *state;
-}
-
-static int
-setup(void **state)
-{
-	static const struct x86_topology one = {1, 1, 1, 1, 1};
-	static struct rig rig;
-	struct rig *r = &rig;
-	struct err err = {0};
-	struct engine_vm_cfg cfg = {.maxcpus = 1, .strict_msr = true};
-
-	*state = NULL;
-	if (engine_kvm.usable(&err) != 0)
-		return 0;
-	memset(r, 0, sizeof(*r));
-	r->ram = memobj_create("ram", RAM, &err);
-	r->mem = gpmap_create(&err);
-	r->clock = vm_clock_create(VM_CLOCK_HOST, &err);
-	assert_non_null(r->ram);
-	assert_int_equal(gpmap_map(r->mem, 0, ROM_GPA, r->ram, 0, GM_RAM, &err), 0);
-	assert_int_equal(gpmap_map(r->mem, ROM_GPA, RAM - ROM_GPA, r->ram, ROM_GPA, GM_ROM, &err), 0);
-	cfg.mem = r->mem;
-	cfg.clock = r->clock;
-	r->vm = engine_kvm.vm_create(&cfg, &err);
-	if (r->vm == NULL)
-		fail_msg("%s", err.msg);
-	x86_cpuid_host(&r->cpuid);
-	engine_kvm.cpuid_filter(&r->cpuid);
-	x86_cpuid_finish(&r->cpuid, &one, 0, true);
-	r->v = engine_kvm.vcpu_create(r->vm, 0, &r->cpuid, &err);
-	if (r->v == NULL)
-		fail_msg("%s", err.msg);
-	x86_state_reset(&r->s);
-	r->s.seg[X86_CS].sel = 0;
-	r->s.seg[X86_CS].base = 0;
-	r->s.rip = CODE;
-	r->s.gpr[X86_RSP] = STACK;
-	*state = r;
-	return 0;
-}
-
-static int
-teardown(void **state)
-{
-	struct rig *r = *state;
-
-	if (r == NULL)
-		return 0;
-	engine_kvm.vcpu_destroy(r->v);
-	engine_kvm.vm_destroy(r->vm);
-	vm_clock_destroy(r->clock);
-	gpmap_destroy(r->mem);
-	memobj_destroy(r->ram);
-	return 0;
-}
-
-/* Real-mode code at CODE, and the state to begin with. */
-static void
-load(struct rig *r, const void *code, size_t len)
-{
-	struct err err = {0};
-
-	assert_true(gm_write(r->mem, CODE, code, len));
-	if (engine_kvm.set_state(r->v, X86_STATE_ALL, &r->s, &err) != 0)
-		fail_msg("%s", err.msg);
-}
-#define LOAD(r, ...)                                   \
-	do {                                           \
-		const uint8_t code_[] = {__VA_ARGS__}; \
-		load(r, code_, sizeof(code_));         \
-	} while (0)
-
-static void
-run(struct rig *r, enum vm_exit_kind want)
-{
-	engine_kvm.run(r->v, &r->x);
-	if (r->x.kind == VM_EXIT_UNSUPPORTED)
-		fail_msg("%s", r->x.u.why);
-	assert_int_equal(r->x.kind, want);
-}
-
-static void
-get(struct rig *r)
-{
-	memset(&r->s, 0, sizeof(r->s));
-	engine_kvm.get_state(r->v, X86_STATE_ALL, &r->s);
-}
+#include "tests/unit/kvm_util.h"
 
 /* ---- what the host may lack ---- */
 
@@ -657,113 +533,7 @@ test_examination(void **state)
 		print_message("%s\n", err.msg);
 }
 
-/* ---- interrupt controllers in KVM ---- */
-
-/* A VM of its own, whose controllers are KVM's. */
-static struct engine_vm *
-vm_with(struct rig *r, enum engine_apic apic, struct engine_vcpu **v)
-{
-	const struct engine_vm_cfg cfg = {
-	    .maxcpus = 1, .strict_msr = true, .mem = r->mem, .clock = r->clock, .apic = apic};
-	struct err err = {0};
-	struct engine_vm *vm = engine_kvm.vm_create(&cfg, &err);
-
-	if (vm == NULL) {
-		print_message("%s\n", err.msg);
-		skip();
-	}
-	assert_int_equal(engine_kvm.accel->apic(vm), apic);
-	*v = engine_kvm.vcpu_create(vm, 0, &r->cpuid, &err);
-	if (*v == NULL)
-		fail_msg("%s", err.msg);
-	return vm;
-}
-
-enum { PAGE_TPR = 0x80, PAGE_SVR = 0xf0, PAGE_IRR = 0x200, PAGE_LINT0 = 0x350, PAGE_DIVIDE = 0x3e0 };
-
-static void
-test_apic_state(void **state)
-{
-	struct rig *r = rig_of(state);
-	struct engine_vcpu *v;
-	struct engine_vm *vm = vm_with(r, ENGINE_APIC_SPLIT, &v);
-	const struct engine_accel *a = engine_kvm.accel;
-	struct x86_apic apic, back;
-
-	assert_int_equal(a->get_apic(v, &apic), 0);
-	assert_int_equal(apic.base & ~0x100ull, 0xfee00800); /* on, at its place */
-	put_le32(apic.page + PAGE_TPR, 0x20);
-	put_le32(apic.page + PAGE_SVR, 0x1ff);
-	put_le32(apic.page + PAGE_LINT0, 0x700);
-	put_le32(apic.page + PAGE_DIVIDE, 3);
-	assert_int_equal(a->set_apic(v, &apic), 0);
-	assert_int_equal(a->get_apic(v, &back), 0);
-	assert_int_equal(back.base, apic.base);
-	assert_int_equal(get_le32(back.page + PAGE_TPR), 0x20);
-	assert_int_equal(get_le32(back.page + PAGE_SVR), 0x1ff);
-	assert_int_equal(get_le32(back.page + PAGE_LINT0), 0x700);
-	assert_int_equal(get_le32(back.page + PAGE_DIVIDE), 3);
-	/* A message to it, and one to nobody. */
-	assert_true(a->msi(vm, 0xfee00000, 0x45));
-	assert_false(a->msi(vm, 0xfee07000, 0x46));
-	assert_int_equal(a->get_apic(v, &back), 0);
-	assert_int_equal(get_le32(back.page + PAGE_IRR + 0x20), 1 << 5);
-	engine_kvm.vcpu_destroy(v);
-	engine_kvm.vm_destroy(vm);
-}
-
-static void
-test_ioapic_state(void **state)
-{
-	struct rig *r = rig_of(state);
-	struct engine_vcpu *v;
-	struct engine_vm *vm = vm_with(r, ENGINE_APIC_KERNEL, &v);
-	const struct engine_accel *a = engine_kvm.accel;
-	struct x86_ioapic io, back;
-
-	assert_int_equal(a->get_ioapic(vm, &io), 0);
-	assert_int_equal(io.redir[5], 0x10000); /* masked, as after a reset */
-	io.redir[5] = 0x1000000000018045;	/* level, masked */
-	io.id = 3 << 24;
-	io.select = 0x11;
-	assert_int_equal(a->set_ioapic(vm, &io), 0);
-	assert_int_equal(a->get_ioapic(vm, &back), 0);
-	assert_memory_equal(&io, &back, sizeof(io));
-	engine_kvm.vcpu_destroy(v);
-	engine_kvm.vm_destroy(vm);
-}
-
-static void
-test_pic_state(void **state)
-{
-	struct rig *r = rig_of(state);
-	struct engine_vcpu *v;
-	struct engine_vm *vm = vm_with(r, ENGINE_APIC_KERNEL, &v);
-	const struct engine_accel *a = engine_kvm.accel;
-	struct x86_pic pic[2] = {{0}}, back[2];
-
-	pic[0].imr = 0xfb;
-	pic[0].isr = 4;
-	pic[0].vector_base = 0x30;
-	pic[0].lowest = 7;
-	pic[0].read_isr = true;
-	pic[1].imr = 0xfe;
-	pic[1].vector_base = 0x38;
-	pic[1].lowest = 3;
-	pic[1].elcr = 0x0e;
-	pic[1].aeoi = true;
-	assert_int_equal(a->set_pic(vm, pic), 0);
-	assert_int_equal(a->get_pic(vm, back), 0);
-	assert_memory_equal(pic, back, sizeof(pic));
-	a->pic_line(vm, 9, true); /* a level */
-	assert_int_equal(a->get_pic(vm, back), 0);
-	assert_int_equal(back[1].lines, 2);
-	a->pic_line(vm, 9, false);
-	assert_int_equal(a->get_pic(vm, back), 0);
-	assert_int_equal(back[1].lines, 0);
-	engine_kvm.vcpu_destroy(v);
-	engine_kvm.vm_destroy(vm);
-}
+/* ---- doorbells ---- */
 
 /* A write of the guest rings the eventfd, or comes as an exit: never both, never neither. */
 static void
@@ -822,9 +592,6 @@ main(void)
 	    TEST(test_an_interrupt_waits_for_its_window),
 	    TEST(test_an_interrupt_ends_a_halt),
 	    TEST(test_cr8_is_kept),
-	    TEST(test_apic_state),
-	    TEST(test_ioapic_state),
-	    TEST(test_pic_state),
 	    TEST(test_doorbell),
 	    TEST(test_the_parts_have_names),
 	    TEST(test_examination),

@@ -430,6 +430,42 @@ test_msi(void **state)
 	assert_int_equal(pending_mask(f), 0);
 }
 
+/* Messages that a kernel can be given once and for all, in the form in which they go there one by one. */
+static void
+test_plain_messages(void **state)
+{
+	static const struct {
+		uint64_t addr, to;
+		uint32_t data, as;
+		bool plain;
+	} rows[] = {
+	    {0xfee02000, 0xfee02000, 0x4045, 0x45, true},
+	    {0xfee02004, 0xfee02004, 0x45, 0x45, true},
+	    {0xfee0f00c, 0xfee0f00c, 0x47, 0x147, true}, /* a hint, logical: lowest priority */
+	    {0xfee0f004, 0xfee0f00c, 0x147, 0x147, true},
+	    {0xfee0f008, 0xfee0f000, 0x47, 0x47, true}, /* a hint, physical: nothing */
+	    {0xfee02020, 0xfee02020, 0x45, 0x45, true}, /* a destination above 255 */
+	    {0xfee02000, 0, 0xc046, 0, false},		/* level */
+	    {0xfee02000, 0, 0x8046, 0, false},
+	    {0xfee02000, 0, 0x200, 0, false}, /* SMI */
+	    {0xfee02000, 0, 0x400, 0, false}, /* NMI */
+	    {0xfee02000, 0, 0x500, 0, false},
+	    {0xfee02000, 0, 0x720, 0, false},
+	    {0x1fee00000, 0, 0x45, 0, false},
+	    {0xfed00000, 0, 0x45, 0, false},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		uint64_t addr = rows[i].addr;
+		uint32_t data = rows[i].data;
+
+		assert_int_equal(lapic_msi_plain(&addr, &data), rows[i].plain);
+		assert_int_equal(addr, rows[i].plain ? rows[i].to : rows[i].addr);
+		assert_int_equal(data, rows[i].plain ? rows[i].as : rows[i].data);
+	}
+}
+
 /* ---- modes ---- */
 
 static void
@@ -726,6 +762,7 @@ main(void)
 	    T(test_lint_pins),
 	    T(test_pmi),
 	    T(test_msi),
+	    T(test_plain_messages),
 	    T(test_base_transitions),
 	    T(test_off_forgets),
 	    T(test_xapic_id),

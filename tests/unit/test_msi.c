@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* MSI-X and MSI: tables, masks, pending bits; buses behind bridges as firmware lays them out. */
 #include <errno.h>
+#include <unistd.h>
 
 #include "dev/pci/msi.h"
 #include "dev/pci/pci.h"
@@ -14,6 +15,8 @@ struct rig {
 	struct pci_func *f;
 	struct pci_msix *m;
 	unsigned sent;
+	int fd; /* of a route; -1: none */
+	bool no_routes;
 	uint64_t addr;
 	uint32_t data;
 };
@@ -26,6 +29,26 @@ on_msi(void *ctx, uint64_t addr, uint32_t data)
 	r->sent++;
 	r->addr = addr;
 	r->data = data;
+}
+
+static int
+on_irqfd(void *ctx, int fd, uint64_t addr, uint32_t data, bool add)
+{
+	struct rig *r = ctx;
+
+	if (add && r->no_routes)
+		return -ENOSPC;
+	if (add) {
+		assert_int_equal(r->fd, -1);
+		r->fd = dup(fd);
+		r->addr = addr;
+		r->data = data;
+	} else {
+		assert_int_not_equal(r->fd, -1);
+		close(r->fd);
+		r->fd = -1;
+	}
+	return 0;
 }
 
 static struct pci_func *
@@ -43,7 +66,9 @@ static int
 setup(void **state)
 {
 	struct rig *r = calloc(1, sizeof(*r));
-	struct pci_root_wires w = {.msi = on_msi, .msi_ctx = r};
+	struct pci_root_wires w = {.msi = on_msi, .msi_ctx = r, .irqfd = on_irqfd, .irqfd_ctx = r};
+
+	r->fd = -1;
 
 	w.pio = r->pio = make_bus(0x10000);
 	w.mmio = r->mmio = make_bus(1ull << 40);
@@ -112,6 +137,98 @@ static void
 unmask(struct rig *r, unsigned n, bool on)
 {
 	io_bus_write(r->mmio, MSIX_AT + 16 * n + 12, 4, !on);
+}
+
+/* How often the route's eventfd was written since the last look. */
+static uint64_t
+signalled(struct rig *r)
+{
+	uint64_t count = 0;
+
+	assert_int_not_equal(r->fd, -1);
+	return read(r->fd, &count, sizeof(count)) == sizeof(count) ? count : 0;
+}
+
+static void
+raise_many(struct rig *r, unsigned n)
+{
+	r->sent = 0;
+	for (unsigned i = 0; i < 1000; i++)
+		pci_msix_raise(r->m, n);
+}
+
+/* A busy vector's messages go by an eventfd, while nothing about them changes; none is lost or comes twice.
+ */
+static void
+test_msix_route(void **state)
+{
+	struct rig *r = *state;
+
+	msix_begin(r);
+	cfg_set(r, 0x42, 2, 1 << 15);
+	unmask(r, 1, true);
+	raise_many(r, 1); /* not started: none gets a route */
+	assert_int_equal(r->sent, 1000);
+	assert_int_equal(r->fd, -1);
+	pci_msix_device_ops.start(r->m);
+	pci_msix_raise(r->m, 1);
+	assert_int_equal(r->sent, 1001);
+	raise_many(r, 1);
+	assert_true(r->sent > 0 && r->sent < 1000);
+	assert_int_equal(signalled(r), 1000 - r->sent);
+	assert_int_equal(r->addr, 0xfee01000);
+	assert_int_equal(r->data, 0x41);
+
+	/* Masked: it is pending, and goes when that ends. */
+	unmask(r, 1, false);
+	pci_msix_raise(r->m, 1);
+	assert_int_equal(signalled(r), 0);
+	assert_int_equal(io_bus_read(r->mmio, MSIX_AT + 0x800, 4), 2);
+	unmask(r, 1, true);
+	assert_int_equal(signalled(r), 1);
+	assert_int_equal(io_bus_read(r->mmio, MSIX_AT + 0x800, 4), 0);
+
+	/* The same message again is no change; another one is. */
+	io_bus_write(r->mmio, MSIX_AT + 16 + 8, 4, 0x41);
+	assert_int_not_equal(r->fd, -1);
+	io_bus_write(r->mmio, MSIX_AT + 16 + 8, 4, 0x51);
+	assert_int_equal(r->fd, -1);
+	r->sent = 0;
+	pci_msix_raise(r->m, 1);
+	assert_int_equal(r->sent, 1);
+	assert_int_equal(r->data, 0x51);
+	msix_end(r);
+}
+
+static void
+test_msix_route_ends(void **state)
+{
+	struct rig *r = *state;
+
+	msix_begin(r);
+	cfg_set(r, 0x42, 2, 1 << 15);
+	unmask(r, 1, true);
+	pci_msix_device_ops.start(r->m);
+	r->no_routes = true;
+	raise_many(r, 1);
+	assert_int_equal(r->sent, 1000);
+	r->no_routes = false;
+	raise_many(r, 1);
+	assert_int_not_equal(r->fd, -1);
+	pci_msix_device_ops.stop(r->m);
+	assert_int_equal(r->fd, -1);
+	raise_many(r, 1);
+	assert_int_equal(r->sent, 1000);
+	pci_msix_device_ops.start(r->m);
+	raise_many(r, 1);
+	assert_int_not_equal(r->fd, -1);
+	pci_msix_device_ops.reset(r->m);
+	assert_int_equal(r->fd, -1);
+	unmask(r, 1, true);
+	raise_many(r, 1);
+	assert_int_not_equal(r->fd, -1);
+	msix_end(r);
+	assert_int_equal(r->fd, -1);
 }
 
 static void
@@ -294,6 +411,8 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test_setup_teardown(test_msix, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_msix_route, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_msix_route_ends, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_msix_state, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_msi, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_bridges, setup, teardown),

@@ -499,6 +499,214 @@ test_state(void **state)
 	}
 }
 
+/* ---- forms ---- */
+
+/* A counter that has gone through its form answers as before, in any mode, at any time. */
+static void
+test_form(void **state)
+{
+	static const uint16_t counts[] = {1, 2, 100, 101, 0};
+
+	(void)state;
+	for (unsigned mode = 0; mode < 6; mode++) {
+		for (unsigned i = 0; i < 5 * 60; i++) {
+			struct pit_counter c = {.gate = true}, back = {.gate = true};
+			struct x86_pit_counter x;
+			uint64_t now = 1001 + i / 5 * 7;
+
+			if (mode == 2 && counts[i % 5] == 1)
+				continue; /* illegal */
+			program(&c, mode, false, counts[i % 5], 1000);
+			if (mode == 1 || mode == 5) {
+				pit_counter_gate(&c, false, 1000);
+				pit_counter_gate(&c, true, 1000);
+			}
+			pit_counter_to_form(&c, now, &x);
+			assert_int_equal(x.count, counts[i % 5] == 0 ? 65536 : counts[i % 5]);
+			pit_counter_from_form(&back, now, &x);
+			assert_true(pit_counter_valid(&back));
+			assert_int_equal(pit_counter_out(&back, now + 30), pit_counter_out(&c, now + 30));
+			assert_int_equal(pit_counter_next(&back, now), pit_counter_next(&c, now));
+			assert_int_equal(value(&back, now + 77), value(&c, now + 77));
+		}
+	}
+}
+
+/* What is half done: a byte written, a byte of a latched count read, a status. And with no count at all. */
+static void
+test_form_of_halves(void **state)
+{
+	struct pit_counter c = {.gate = true}, back;
+	struct x86_pit_counter x;
+
+	(void)state;
+	program(&c, 2, false, 0x1234, 1000);
+	pit_counter_latch_count(&c, 1001);
+	pit_counter_latch_status(&c, 1001);
+	pit_counter_write(&c, 0x78, 1001);
+	pit_counter_to_form(&c, 1001, &x);
+	pit_counter_from_form(&back, 1001, &x);
+	assert_int_equal(pit_counter_read(&back, 1001), 0xb4); /* OUT, both bytes, mode 2 */
+	assert_int_equal(pit_counter_read(&back, 1001), 0x34);
+	pit_counter_to_form(&back, 1001, &x);
+	pit_counter_from_form(&back, 1001, &x);
+	assert_int_equal(pit_counter_read(&back, 1001), 0x12);
+	pit_counter_write(&back, 0x56, 1001);
+	pit_counter_to_form(&back, 1001, &x);
+	assert_int_equal(x.count, 0x5678); /* the next count is the count */
+
+	pit_counter_control(&c, 0x36, 1002);
+	pit_counter_to_form(&c, 1003, &x);
+	assert_int_equal(x.count, 0);
+	pit_counter_from_form(&back, 1003, &x);
+	assert_int_equal(pit_counter_next(&back, 1003), UINT64_MAX);
+}
+
+/* Whatever a kernel says. */
+static void
+test_form_of_nonsense(void **state)
+{
+	uint64_t seed = 5;
+
+	(void)state;
+	for (unsigned round = 0; round < 20000; round++) {
+		struct x86_pit_counter x = {
+		    .elapsed = (uint64_t)next_random(&seed) << (next_random(&seed) & 31),
+		    .count = next_random(&seed) >> (next_random(&seed) & 31),
+		    .latched = (uint8_t)next_random(&seed),
+		    .mode = (uint8_t)next_random(&seed),
+		    .rw = (uint8_t)next_random(&seed),
+		    .bcd = next_random(&seed) & 1,
+		    .gate = next_random(&seed) & 1,
+		    .write_high_next = next_random(&seed) & 1,
+		    .read_high_next = next_random(&seed) & 1,
+		};
+		struct pit_counter c;
+
+		pit_counter_from_form(&c, 5000, &x);
+		assert_true(pit_counter_valid(&c));
+		(void)value(&c, 6000);
+		pit_counter_write(&c, 1, 6000);
+		(void)pit_counter_next(&c, 6001);
+	}
+}
+
+/* ---- in a kernel ---- */
+
+struct kernel {
+	struct x86_pit pit;
+	bool runs;
+	unsigned sets;
+};
+
+static int
+kernel_get(void *ctx, struct x86_pit *pit)
+{
+	*pit = ((struct kernel *)ctx)->pit;
+	return 0;
+}
+
+static int
+kernel_set(void *ctx, const struct x86_pit *pit)
+{
+	struct kernel *k = ctx;
+
+	k->runs = pit != NULL;
+	k->sets++;
+	if (pit != NULL)
+		k->pit = *pit;
+	return 0;
+}
+
+static void
+test_remote(void **state)
+{
+	struct fixture *f = *state;
+	struct kernel k = {.sets = 0};
+	const struct pit_remote remote = {kernel_get, kernel_set, &k};
+	const struct pit_wires w = {.clock = f->clock, .irq0 = probe_wire(&f->irq), .remote = &remote};
+	struct pit *p = pit_create(&w, NULL);
+	struct io_bus *bus = make_bus(0x10000);
+	uint8_t *st = malloc(pit_device_ops.state->size);
+
+	assert_non_null(p);
+	assert_int_equal(pit_map(p, bus, NULL), 0);
+	pit_device_ops.start(p);
+	assert_true(k.runs);
+	assert_int_equal(k.pit.counter[0].count, 0);
+	pit_device_ops.stop(p);
+	io_bus_write(bus, 0x43, 1, 0x36); /* firmware, before the start and after it */
+	io_bus_write(bus, 0x40, 1, 0);
+	io_bus_write(bus, 0x40, 1, 0);
+	vm_clock_advance(f->clock, 1000000000);
+	pit_device_ops.start(p);
+	io_bus_write(bus, 0x43, 1, 0x54);
+	io_bus_write(bus, 0x41, 1, 0x12);
+	vm_clock_advance(f->clock, 1000000000);
+	assert_int_equal(k.pit.counter[0].mode, 3);
+	assert_int_equal(k.pit.counter[0].count, 0x10000);
+	assert_int_equal(k.pit.counter[1].count, 0x12);
+	assert_true(k.pit.counter[0].gate);
+	assert_false(k.pit.counter[2].gate);
+
+	/* The guest programs it there; the HPET takes IRQ0 and gives it back. */
+	k.pit.speaker = true;
+	k.pit.counter[0].mode = 3;
+	k.pit.counter[0].count = 11932;
+	k.pit.counter[2].gate = true;
+	pit_hpet_irq0(p, 0, true);
+	assert_true(k.pit.hpet);
+	assert_int_equal(k.pit.counter[0].count, 11932);
+	pit_hpet_irq0(p, 0, false);
+	assert_false(k.pit.hpet);
+
+	k.sets = 0;
+	pit_device_ops.copy_st(p, st); /* a look changes nothing there */
+	assert_int_equal(k.sets, 0);
+	assert_memory_equal(st, pit_device_ops.st(p), pit_device_ops.state->size);
+	pit_device_ops.stop(p);
+	assert_false(k.runs);
+	pit_hpet_irq0(p, 0, true); /* while it stands: told with the next start */
+	k.pit = (struct x86_pit){.speaker = false};
+	vm_clock_advance(f->clock, 1000000);
+	pit_device_ops.start(p);
+	assert_int_equal(k.sets, 2);
+	assert_true(k.runs && k.pit.hpet && k.pit.speaker && k.pit.counter[2].gate);
+	assert_int_equal(k.pit.counter[0].mode, 3);
+	assert_int_equal(k.pit.counter[0].count, 11932);
+	pit_device_ops.stop(p);
+	assert_int_equal(f->irq.rises, 0);
+	pit_device_ops.destroy(p);
+	io_bus_destroy(bus);
+	free(st);
+}
+
+/* pit_wires.discard_late: one tick, however late. */
+static void
+test_late_ticks_discarded(void **state)
+{
+	struct fixture *f = *state;
+	struct pit_wires w = {.clock = f->clock, .irq0 = probe_wire(&f->irq), .discard_late = true};
+	struct io_bus *bus = make_bus(0x10000);
+	struct pit *p = pit_create(&w, NULL);
+
+	assert_non_null(p);
+	assert_int_equal(pit_map(p, bus, NULL), 0);
+	io_bus_write(bus, 0x43, 1, 0x34);
+	io_bus_write(bus, 0x40, 1, 11932 & 0xff); /* 10 ms */
+	io_bus_write(bus, 0x40, 1, 11932 >> 8);
+	vm_clock_advance(f->clock, 55000000); /* not started: nobody looks */
+	f->irq.rises = 0;
+	pit_device_ops.start(p);
+	vm_clock_advance(f->clock, 1000000);
+	assert_int_equal(f->irq.rises, 1);
+	vm_clock_advance(f->clock, 40000000);
+	assert_int_equal(f->irq.rises, 5);
+	pit_device_ops.stop(p);
+	pit_device_ops.destroy(p);
+	io_bus_destroy(bus);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int
@@ -520,6 +728,11 @@ main(void)
 	    T(test_port61),
 	    T(test_read_back),
 	    T(test_state),
+	    cmocka_unit_test(test_form),
+	    cmocka_unit_test(test_form_of_halves),
+	    cmocka_unit_test(test_form_of_nonsense),
+	    T(test_remote),
+	    T(test_late_ticks_discarded),
 	};
 
 	return cmocka_run_group_tests_name("pit", tests, NULL, NULL);

@@ -80,6 +80,18 @@ vmctx_set_pic(struct vmctx *ctx, const struct x86_pic pic[2])
 }
 
 int
+vmctx_get_pit(struct vmctx *ctx, struct x86_pit *pit)
+{
+	return ctx->ops->accel->get_pit(ctx->vm, pit);
+}
+
+int
+vmctx_set_pit(struct vmctx *ctx, const struct x86_pit *pit)
+{
+	return ctx->ops->accel->set_pit(ctx->vm, pit);
+}
+
+int
 vcpu_get_apic(struct vcpu *v, struct x86_apic *a)
 {
 	return v->ctx->ops->accel->get_apic(v->e, a);
@@ -97,4 +109,12 @@ vmctx_doorbell(struct vmctx *ctx, uint64_t gpa, int fd, bool add)
 	const struct engine_accel *a = ctx->ops->accel;
 
 	return a != NULL && ctx->vm != NULL ? a->doorbell(ctx->vm, gpa, fd, add) : -ENOTSUP;
+}
+
+int
+vmctx_irqfd(struct vmctx *ctx, int fd, uint64_t addr, uint32_t data, bool add)
+{
+	const struct engine_accel *a = ctx->ops->accel;
+
+	return a != NULL && ctx->vm != NULL ? a->irqfd(ctx->vm, fd, addr, data, add) : -ENOTSUP;
 }

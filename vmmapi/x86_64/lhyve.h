@@ -45,7 +45,7 @@ void vcpu_inject_nmi(struct vcpu *v);
 enum vm_apic {
 	VM_APIC_USER,	/* none: the board has them all */
 	VM_APIC_SPLIT,	/* the local APICs */
-	VM_APIC_KERNEL, /* and the I/O APIC and the 8259s */
+	VM_APIC_KERNEL, /* and the I/O APIC, the 8259s and the 8254 */
 	VM_APIC_AUTO,	/* SPLIT where it is any good */
 };
 
@@ -70,9 +70,15 @@ LH_MUST_CHECK int vmctx_get_ioapic(struct vmctx *ctx, struct x86_ioapic *io);
 LH_MUST_CHECK int vmctx_set_ioapic(struct vmctx *ctx, const struct x86_ioapic *io);
 LH_MUST_CHECK int vmctx_get_pic(struct vmctx *ctx, struct x86_pic pic[2]);
 LH_MUST_CHECK int vmctx_set_pic(struct vmctx *ctx, const struct x86_pic pic[2]);
+/* Setting starts each count anew. NULL: no IRQ0 comes until the next one. */
+LH_MUST_CHECK int vmctx_get_pit(struct vmctx *ctx, struct x86_pit *pit);
+LH_MUST_CHECK int vmctx_set_pit(struct vmctx *ctx, const struct x86_pit *pit);
 
 /* Writes of the guest to gpa write to the eventfd and do not exit, as far as the engine can; others do.
  * -errno: all exit. */
 int vmctx_doorbell(struct vmctx *ctx, uint64_t gpa, int fd, bool add);
+/* With SPLIT or KERNEL: each write to the eventfd sends the message, until that is taken away again (then all
+ * that was written has gone in). To add may take milliseconds. -errno: vmctx_msi() is the way. */
+int vmctx_irqfd(struct vmctx *ctx, int fd, uint64_t addr, uint32_t data, bool add);
 
 #endif
