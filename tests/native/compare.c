@@ -125,10 +125,8 @@ same_x87(struct report *r, const struct x86_xstate *n, const struct x86_xstate *
 	return true;
 }
 
-/* Microcode that moves many bytes: where in them it is when it faults, and what it changed by then, is its
- * own affair. */
-static bool
-fault_in_microcode(const struct gen_case *c, const struct oracle_state *n)
+bool
+gen_moves_many(const struct gen_case *c)
 {
 	switch (c->info.mnemonic) {
 	case ZYDIS_MNEMONIC_FLDENV:
@@ -144,7 +142,7 @@ fault_in_microcode(const struct gen_case *c, const struct oracle_state *n)
 	case ZYDIS_MNEMONIC_PUSHA:
 	case ZYDIS_MNEMONIC_PUSHAD:
 	case ZYDIS_MNEMONIC_ENTER:
-		return n->vector != ORACLE_NO_FAULT;
+		return true;
 	default:
 		return false;
 	}
@@ -157,7 +155,7 @@ gen_compare(const struct gen_case *c, const struct oracle_state *native, const s
 	struct report r = {why, size};
 	uint64_t flags = (FL_ARITH | FL_DF | FL_AC | FL_RF | FL_NT | FL_ID) & ~gen_undefined_flags(c);
 
-	if (fault_in_microcode(c, native) && native->vector == other->vector)
+	if (gen_moves_many(c) && native->vector != ORACLE_NO_FAULT && native->vector == other->vector)
 		return true;
 	if (!same_fault(&r, c, native, other) || !same_gprs(&r, c, native, other))
 		return false;

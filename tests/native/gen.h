@@ -39,6 +39,10 @@ const char *gen_category(const struct gen_case *c);
 /* Bytes and disassembly. */
 void gen_describe(const struct gen_case *c, char *text, size_t size);
 
+/* Microcode that moves many bytes: where in them it is when it faults, and what it changed by then, is its
+ * own affair. */
+bool gen_moves_many(const struct gen_case *c);
+
 /* Compare what two machines made of a case; false with the first difference in words. */
 bool gen_compare(const struct gen_case *c, const struct oracle_state *native,
 		 const struct oracle_state *other, char *why, size_t size);

@@ -33,20 +33,9 @@ struct sequence {
 static bool
 unfit(const struct gen_case *c)
 {
+	if (gen_moves_many(c))
+		return true;
 	switch (c->info.mnemonic) {
-	case ZYDIS_MNEMONIC_FLDENV:
-	case ZYDIS_MNEMONIC_FRSTOR:
-	case ZYDIS_MNEMONIC_FNSTENV:
-	case ZYDIS_MNEMONIC_FNSAVE:
-	case ZYDIS_MNEMONIC_FXSAVE:
-	case ZYDIS_MNEMONIC_FXSAVE64:
-	case ZYDIS_MNEMONIC_FXRSTOR:
-	case ZYDIS_MNEMONIC_FXRSTOR64:
-	case ZYDIS_MNEMONIC_POPA:
-	case ZYDIS_MNEMONIC_POPAD:
-	case ZYDIS_MNEMONIC_PUSHA:
-	case ZYDIS_MNEMONIC_PUSHAD:
-	case ZYDIS_MNEMONIC_ENTER:
 	case ZYDIS_MNEMONIC_AAA: /* leave flags undefined, and no translation of them says how the processor
 				    does */
 	case ZYDIS_MNEMONIC_AAS:
