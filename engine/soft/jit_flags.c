@@ -134,6 +134,13 @@ jit_fl_save(struct jx *x)
 }
 
 void
+jit_fl_save_early(struct jx *x)
+{
+	if (x->fl_host)
+		jit_fl_save(x);
+}
+
+void
 jit_fl_host(struct jx *x)
 {
 	if (x->fl_host)

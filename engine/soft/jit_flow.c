@@ -208,8 +208,7 @@ emit_push_return(struct jx *x)
 {
 	struct emit *e = &x->e;
 	struct em_at at;
-	if (x->fl_host)
-		jit_fl_save(x); /* cheaper than later */
+	jit_fl_save_early(x);
 	jit_at_sp(x, -(int)word(x), word(x), true, true, &at);
 	jit_fl_save(x);
 	load_linear(x, H_RCX, (int32_t)(x->off + x->z->length));
@@ -266,8 +265,7 @@ indirect_operand(struct jx *x)
 		x->in_r10 = 0;
 		return true;
 	}
-	if (x->fl_host)
-		jit_fl_save(x);
+	jit_fl_save_early(x);
 	if (op->type != ZYDIS_OPERAND_TYPE_MEMORY || !jit_operand(x, op, word(x), false, false, &at))
 		return false;
 	em_op_at(&x->e, x->is64, 0x8b, H_R10, &at);
@@ -303,8 +301,7 @@ check_canonical(struct jx *x)
 	unsigned by = x->mode & JMODE_LA57 ? 7 : 16;
 	if (!x->is64)
 		return;
-	if (x->fl_host)
-		jit_fl_save(x);
+	jit_fl_save_early(x);
 	jit_fl_clobber(x);
 	em_mov(e, 1, H_RCX, H_R10);
 	em_shift(e, 1, 4, H_RCX, by);
@@ -338,8 +335,7 @@ emit_ret(struct jx *x)
 {
 	unsigned pop = x->op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE ? (unsigned)x->op[0].imm.value.u : 0;
 	struct em_at at;
-	if (x->fl_host)
-		jit_fl_save(x);
+	jit_fl_save_early(x);
 	jit_at_sp(x, 0, word(x), false, false, &at);
 	jit_fl_save(x);
 	em_op_at(&x->e, x->is64, 0x8b, H_R10, &at);

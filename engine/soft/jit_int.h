@@ -161,12 +161,13 @@ void jit_emit_common(struct jit *j);
 uint8_t *jit_emit_lookup(struct emit *e, unsigned mmu);
 
 /* ---- jit_flags.c ---- */
-void jit_fl_save(struct jx *x);	     /* the flags are in AX (too) */
-void jit_fl_host(struct jx *x);	     /* the flags are in EFLAGS (too) */
-void jit_fl_somewhere(struct jx *x); /* the flags are in AX or EFLAGS */
-void jit_fl_clobber(struct jx *x);   /* EFLAGS may be changed by what follows */
-void jit_fl_set(struct jx *x);	     /* the guest's instruction has written them all, or was given them */
-void jit_fl_note(struct jx *x);	     /* and may be done again */
+void jit_fl_save(struct jx *x);	      /* the flags are in AX (too) */
+void jit_fl_save_early(struct jx *x); /* a save is to come, and cheaper before the check than by recipe */
+void jit_fl_host(struct jx *x);	      /* the flags are in EFLAGS (too) */
+void jit_fl_somewhere(struct jx *x);  /* the flags are in AX or EFLAGS */
+void jit_fl_clobber(struct jx *x);    /* EFLAGS may be changed by what follows */
+void jit_fl_set(struct jx *x);	      /* the guest's instruction has written them all, or was given them */
+void jit_fl_note(struct jx *x);	      /* and may be done again */
 bool jit_recipe_lost(const struct jx *x);		    /* the instruction writes what the recipe wants */
 void jit_fl_forget(struct jx *x);			    /* is about to: do without it */
 void jit_recipe(struct emit *e, const struct jx_recipe *r); /* the flags into EFLAGS; AX is lost */
