@@ -124,11 +124,12 @@ enum { MMU_USER, MMU_KERNEL, MMU_KERNEL_AC, MMU_COUNT };
  */
 struct soft_tlb_entry {
 	uint64_t nr, nw;
-	uint8_t *page; /* host pointer to the page's first byte */
-	uint64_t gpa;  /* of the page, and TLB_* bits */
+	uint8_t *page;	  /* host pointer to the page's first byte */
+	uintptr_t addend; /* the same less the linear page: what makes a linear address a host pointer */
 };
 struct soft_tlb {
 	_Alignas(64) struct soft_tlb_entry e[TLB_SIZE];
+	uint64_t gpa[TLB_SIZE]; /* of the page, and TLB_* bits */
 };
 #define TLB_ENTRY_SHIFT	   5
 #define TLB_INDEX(la)	   ((unsigned)((la) >> 12) & (TLB_SIZE - 1))

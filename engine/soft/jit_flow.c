@@ -620,6 +620,8 @@ emit_group(struct jx *x, const struct ool *o)
 	uint8_t *two_pages = em_jcc(e, 7, e->p);
 	em_mov_imm32(e, H_RCX, o->what);
 	em_jmp(e, 0xe8, x->j->c.group);
+	if (!o->one)
+		em_mov(e, 1, H_R11, H_R10);
 	em_jcc(e, 5, o->back);
 	em_patch(two_pages, e->p);
 	align_rel32(x, 1);

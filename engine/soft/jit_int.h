@@ -97,7 +97,7 @@ struct ool { /* code that stands behind the unit */
 	unsigned off;	     /* of the instruction */
 	bool ax, host;	     /* the flags are in AX, in EFLAGS, else by rec */
 	struct jx_recipe rec;
-	bool one; /* OOL_SLOW: the address goes to R10 alone */
+	bool one; /* OOL_SLOW: the address goes to R10 alone; OOL_GROUP: the addend, else to R11 */
 };
 
 #define JIT_OOL_MAX   (JIT_UNIT_INSNS * 4 + 2)

@@ -153,21 +153,22 @@ emit_check(struct jx *x, enum ool_kind kind, unsigned size, bool write)
 	return o;
 }
 
-static size_t
-page_off(const struct jx *x)
-{
-	return tlb_off(x, offsetof(struct soft_tlb_entry, page));
-}
-
-/* One access at linear R10. */
+/* One access at linear R10. base: what R10 was made of, a host register and at->disp; EM_NONE: not that
+ * simply. */
 static void
 access_at_r10(struct jx *x, unsigned size, bool write, bool one, struct em_at *at)
 {
 	struct ool *o = emit_check(x, OOL_SLOW, size, write);
-	em_gsi(&x->e, 1, one ? 0x03 : 0x8b, one ? H_R10 : H_RCX, H_RCX, page_off(x));
+	bool direct = at->base != EM_NONE && !one;
+	size_t from =
+	    direct ? offsetof(struct soft_tlb_entry, addend) : offsetof(struct soft_tlb_entry, page);
+	em_gsi(&x->e, 1, one ? 0x03 : 0x8b, one ? H_R10 : H_RCX, H_RCX, tlb_off(x, from));
 	o->back = x->e.p;
 	o->one = one;
-	*at = (struct em_at){.base = H_R10, .index = one ? EM_NONE : H_RCX};
+	if (direct)
+		at->index = H_RCX;
+	else
+		*at = (struct em_at){.base = H_R10, .index = one ? EM_NONE : H_RCX};
 }
 
 static size_t
@@ -181,15 +182,14 @@ static void
 begin_group(struct jx *x, unsigned k, unsigned moved)
 {
 	const struct jx_group *g = &x->group[k];
-	struct ool *o = emit_check(x, OOL_GROUP, (unsigned)(g->hi - g->lo), g->write);
-	em_gsi(&x->e, 1, 0x8b, H_R10, H_RCX, page_off(x));
-	em_gsi(&x->e, 1, 0x03, H_R10, H_RCX, jit_tag_off(x, g->write));
-	o->back = x->e.p;
 	if (moved != 0)
 		em_gs_store(&x->e, H_R11, addend_off(moved));
-	if (k == 0) {
-		em_mov(&x->e, 1, H_R11, H_R10);
-	} else {
+	struct ool *o = emit_check(x, OOL_GROUP, (unsigned)(g->hi - g->lo), g->write);
+	o->one = k != 0;
+	em_gsi(&x->e, 1, 0x8b, k == 0 ? H_R11 : H_R10, H_RCX,
+	       tlb_off(x, offsetof(struct soft_tlb_entry, addend)));
+	o->back = x->e.p;
+	if (k != 0) {
 		em_gs_store(&x->e, H_R10, addend_off(k));
 		x->in_r10 = k;
 	}
@@ -256,6 +256,20 @@ group_operand(struct jx *x, const ZydisDecodedOperand *m, unsigned k, bool one, 
 	add_group(x, k, one && at->base != H_R10, at);
 }
 
+/* Is the address a host register and a constant? */
+static void
+direct_base(const struct jx *x, const ZydisDecodedOperand *m, struct em_at *at)
+{
+	unsigned g = soft_reg_offset(m->mem.base) / 8;
+	*at = (struct em_at){.base = EM_NONE};
+	if (m->mem.base == ZYDIS_REGISTER_NONE || g >= 16 || m->mem.index != ZYDIS_REGISTER_NONE ||
+	    !x->is64 || x->z->address_width != 64 || soft_seg_number(m->mem.segment) >= X86_FS ||
+	    jit_disp32_alone(x->z))
+		return;
+	at->base = (uint8_t)jit_host[g];
+	at->disp = (int32_t)m->mem.disp.value;
+}
+
 bool
 jit_operand(struct jx *x, const ZydisDecodedOperand *m, unsigned size, bool write, bool one, struct em_at *at)
 {
@@ -267,6 +281,7 @@ jit_operand(struct jx *x, const ZydisDecodedOperand *m, unsigned size, bool writ
 	if (how != GROUP_USE && !jit_emit_linear(x, m, by))
 		return false;
 	if (how == GROUP_NO) {
+		direct_base(x, m, at);
 		access_at_r10(x, size, write, one, at);
 		return true;
 	}
@@ -289,6 +304,7 @@ jit_at(struct jx *x, unsigned g, int disp, unsigned size, bool write, bool one, 
 	if (how != GROUP_USE)
 		em_lea(&x->e, x->is64, H_R10, jit_host[g], EM_NONE, 0, (int32_t)(disp + by));
 	if (how == GROUP_NO) {
+		*at = (struct em_at){.base = x->is64 ? jit_host[g] : EM_NONE, .disp = disp};
 		access_at_r10(x, size, write, one, at);
 		return;
 	}

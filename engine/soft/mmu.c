@@ -52,7 +52,7 @@ tlb_clear(struct soft_cpu *cpu, unsigned idx, bool global)
 			empty(t, cpu->tlb_list[idx][k]);
 	} else {
 		for (unsigned n = 0; n < TLB_SIZE; n++) {
-			if (!(t->e[n].gpa & TLB_GLOBAL))
+			if (!(t->gpa[n] & TLB_GLOBAL))
 				empty(t, n);
 		}
 	}
@@ -138,7 +138,7 @@ tlb_clear_page(struct soft_cpu *cpu, unsigned idx, uint64_t la)
 	for (unsigned n = 0; n < TLB_SIZE && cpu->tlb_large[idx]; n++) {
 		struct soft_tlb_entry *e = &t->e[n];
 		uint64_t tag = 0 - (e->nr != TLB_NOTAG(n) ? e->nr : e->nw);
-		if ((e->gpa & TLB_LARGE) && ((tag ^ la) & ~(GIB - 1)) == 0)
+		if ((t->gpa[n] & TLB_LARGE) && ((tag ^ la) & ~(GIB - 1)) == 0)
 			empty(t, n);
 	}
 }
@@ -166,7 +166,7 @@ soft_tlb_wprotect(struct soft_cpu *cpu, uint64_t gpa)
 		struct soft_tlb *t = &cpu->tlb[idx];
 		for (unsigned n = 0; n < TLB_SIZE && (cpu->tlb_fills[idx] != 0 || cpu->tlb_globals[idx]);
 		     n++) {
-			if (gpa == TLB_ALL || (t->e[n].gpa & PAGE_MASK4) == gpa)
+			if (gpa == TLB_ALL || (t->gpa[n] & PAGE_MASK4) == gpa)
 				t->e[n].nw = TLB_NOTAG(n);
 		}
 	}
@@ -264,14 +264,15 @@ static struct target
 resolve_or(struct soft_cpu *cpu, uint64_t la, unsigned idx, int acc, uint32_t *fault)
 {
 	unsigned n = TLB_INDEX(la);
-	struct soft_tlb_entry *e = &cpu->tlb[idx].e[n];
+	struct soft_tlb *tlb = &cpu->tlb[idx];
+	struct soft_tlb_entry *e = &tlb->e[n];
 	struct target t = {0};
 	struct walk w;
 	uint64_t ntag = 0 - (la & PAGE_MASK4);
 
 	if ((acc == ACC_READ ? e->nr : e->nw) == ntag) {
 		t.hva = e->page + (la & 0xfff);
-		t.gpa = (e->gpa & PAGE_MASK4) | (la & 0xfff);
+		t.gpa = (tlb->gpa[n] & PAGE_MASK4) | (la & 0xfff);
 		return t;
 	}
 	if (soft_long_mode(cpu) && !soft_canonical(cpu, la))
@@ -304,15 +305,16 @@ resolve_or(struct soft_cpu *cpu, uint64_t la, unsigned idx, int acc, uint32_t *f
 	     ((w.last & PTE_D) && soft_walk_check(cpu, &w, idx, ACC_WRITE) == 0)))
 		e->nw = ntag;
 	if (UNLIKELY(cpu->verify != NULL) && e->nw == ntag)
-		soft_verify_page(cpu, &cpu->tlb[idx], n, t.hva - (la & 0xfff));
+		soft_verify_page(cpu, tlb, n, t.hva - (la & 0xfff));
 	if (acc == ACC_WRITE && old_r != ntag && w.levels != 0 &&
 	    soft_walk_check(cpu, &w, idx, ACC_READ) != 0)
 		e->nr = TLB_NOTAG(n);
 	e->page = t.hva - (la & 0xfff);
-	e->gpa = (w.gpa & PAGE_MASK4) | (w.page > 4096 ? TLB_LARGE : 0) |
-		 (soft_walk_global(cpu, &w) ? TLB_GLOBAL : 0);
+	e->addend = (uintptr_t)t.hva - la;
+	tlb->gpa[n] = (w.gpa & PAGE_MASK4) | (w.page > 4096 ? TLB_LARGE : 0) |
+		      (soft_walk_global(cpu, &w) ? TLB_GLOBAL : 0);
 	cpu->tlb_large[idx] |= w.page > 4096;
-	if (e->gpa & TLB_GLOBAL)
+	if (tlb->gpa[n] & TLB_GLOBAL)
 		cpu->tlb_globals[idx] = true;
 	else
 		note_fill(cpu, idx, n);
