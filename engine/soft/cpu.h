@@ -74,7 +74,8 @@ struct soft_insn {
 		} aux;
 	};
 	uint8_t len, addrsize, cc, imm2;
-	uint16_t mnemonic, pad; /* Zydis'; 0: no instruction */
+	uint16_t mnemonic;	       /* Zydis'; 0: no instruction */
+	uint8_t imm_bytes, imm_signed; /* its last bytes are no more than imm, extended so; 0: not known */
 };
 
 /* soft_block.mode: what decoding depends on */
