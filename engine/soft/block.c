@@ -435,9 +435,7 @@ struct single {
 	struct soft_block b;
 };
 
-/* The instruction was written anew, but for its constant it is the one that is kept: code that is patched
- * often.
- */
+/* Is it the instruction that is kept, with another constant? Code that is patched often. */
 static bool
 other_constant(struct single *s, const uint8_t *bytes)
 {
