@@ -192,13 +192,13 @@ enum soft_exc_kind { EXCK_FAULT, EXCK_TRAP, EXCK_INT, EXCK_INT3, EXCK_EXT, EXCK_
 /* Translated code by linear address, a table an MMU index. */
 #define JIT_JC_BITS	  12
 #define JIT_JC_SIZE	  (1u << JIT_JC_BITS)
-#define JIT_JC_HASH	  0x9e3779b1u
-#define JIT_JC_INDEX(rip) ((uint32_t)(rip)*JIT_JC_HASH >> (32 - JIT_JC_BITS))
+#define JIT_JC_INDEX(rip) ((unsigned)((rip) ^ (rip) >> JIT_JC_SHIFT) & (JIT_JC_SIZE - 1))
 #define JIT_JC_USED	  512u /* entries that are remembered as in use, to be emptied one by one */
 struct jit_jc {
-	uint64_t rip; /* JIT_JC_NONE: empty */
+	uint64_t rip;	      /* JIT_JC_NONE: empty */
+	const uint8_t *entry; /* of the unit, where others see to it that a dropped one leads to the lookup */
+	uint64_t pagebase;
 	struct jit_unit *unit;
-	uint64_t pagebase, pad;
 };
 #define JIT_JC_SHIFT	5		      /* log2 of its size */
 #define JIT_JC_NONE	0x5555555555555555ull /* no canonical address */

@@ -60,6 +60,7 @@ struct jx_insn {
 
 #define JIT_UNIT_CODE_MAX (64u * 1024) /* one unit's host code, with its cold part */
 #define JIT_UNIT_INSNS	  64
+#define JIT_ENTRY	  5 /* a unit's entry, from its start */
 
 /* Is there room for one more, whatever it will be? */
 static inline bool
