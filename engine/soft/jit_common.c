@@ -10,8 +10,8 @@
  */
 #include "engine/soft/jit_int.h"
 
-const uint8_t jit_host[16] = {H_R9, H_R15,   H_RDX,   H_RBX,   H_R14, H_RBP, H_RSI,   H_RDI,
-			      H_R8, EM_NONE, EM_NONE, EM_NONE, H_R12, H_R13, EM_NONE, EM_NONE};
+const uint8_t jit_host[16] = {H_R9, H_R15,   H_RDX,   H_RBX,   H_R14,	H_RBP, H_RSI, H_RDI,
+			      H_R8, EM_NONE, EM_NONE, EM_NONE, EM_NONE, H_R13, H_R12, EM_NONE};
 
 static void
 save_gprs(struct emit *e)
