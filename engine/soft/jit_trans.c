@@ -76,10 +76,8 @@ one_insn(struct jx *x)
 			x->in_r10 = x->in_rcx = 0;
 		return f == FLOW_NEXT;
 	}
-	if (jit_stack_insn(x) == FLOW_NEXT) {
-		x->in_r10 = x->in_rcx = 0;
+	if (jit_stack_insn(x) == FLOW_NEXT)
 		return true;
-	}
 	if (does_nothing(x) || jit_generic(x))
 		return true;
 	jit_undo(x, &before);
