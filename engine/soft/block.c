@@ -435,6 +435,24 @@ struct single {
 	struct soft_block b;
 };
 
+/* Is it the instruction that is kept, with another constant? Code that is patched often. */
+static bool
+other_constant(struct single *s, const uint8_t *bytes)
+{
+	struct soft_insn *i = &s->b.insn[0];
+	unsigned at = s->len - i->imm_bytes;
+	uint64_t v = 0;
+	if (i->imm_bytes == 0 || memcmp(bytes, s->bytes, at) != 0)
+		return false;
+	for (unsigned n = 0; n < i->imm_bytes; n++)
+		v |= (uint64_t)bytes[at + n] << (8 * n);
+	if (i->imm_signed && i->imm_bytes < 8 && (v >> (8 * i->imm_bytes - 1) & 1))
+		v |= ~0ull << (8 * i->imm_bytes);
+	i->imm = (int64_t)v;
+	memcpy(s->bytes + at, bytes + at, i->imm_bytes);
+	return true;
+}
+
 /* One instruction at rip: kept per vCPU, its bytes compared each time. */
 static struct soft_block *
 single_at(struct soft_cpu *cpu, uint64_t rip)
@@ -451,7 +469,7 @@ single_at(struct soft_cpu *cpu, uint64_t rip)
 	}
 	if (s->la == la && s->b.mode == cpu->mode && s->len != 0) {
 		unsigned n = fetch_bytes(cpu, la, buf, (la & 0xfff) + s->len > 0x1000);
-		if (n >= s->len && memcmp(buf, s->bytes, s->len) == 0) {
+		if (n >= s->len && (memcmp(buf, s->bytes, s->len) == 0 || other_constant(s, buf))) {
 			check_fetch_limit(cpu, rip, s->len);
 			return &s->b;
 		}

@@ -74,7 +74,8 @@ struct soft_insn {
 		} aux;
 	};
 	uint8_t len, addrsize, cc, imm2;
-	uint16_t mnemonic, pad; /* Zydis'; 0: no instruction */
+	uint16_t mnemonic;	       /* Zydis'; 0: no instruction */
+	uint8_t imm_bytes, imm_signed; /* its last bytes are no more than imm, extended so; 0: not known */
 };
 
 /* soft_block.mode: what decoding depends on */
@@ -124,11 +125,12 @@ enum { MMU_USER, MMU_KERNEL, MMU_KERNEL_AC, MMU_COUNT };
  */
 struct soft_tlb_entry {
 	uint64_t nr, nw;
-	uint8_t *page; /* host pointer to the page's first byte */
-	uint64_t gpa;  /* of the page, and TLB_* bits */
+	uint8_t *page;	  /* host pointer to the page's first byte */
+	uintptr_t addend; /* the same less the linear page: what makes a linear address a host pointer */
 };
 struct soft_tlb {
 	_Alignas(64) struct soft_tlb_entry e[TLB_SIZE];
+	uint64_t gpa[TLB_SIZE]; /* of the page, and TLB_* bits */
 };
 #define TLB_ENTRY_SHIFT	   5
 #define TLB_INDEX(la)	   ((unsigned)((la) >> 12) & (TLB_SIZE - 1))
@@ -190,13 +192,13 @@ enum soft_exc_kind { EXCK_FAULT, EXCK_TRAP, EXCK_INT, EXCK_INT3, EXCK_EXT, EXCK_
 /* Translated code by linear address, a table an MMU index. */
 #define JIT_JC_BITS	  12
 #define JIT_JC_SIZE	  (1u << JIT_JC_BITS)
-#define JIT_JC_HASH	  0x9e3779b1u
-#define JIT_JC_INDEX(rip) ((uint32_t)(rip)*JIT_JC_HASH >> (32 - JIT_JC_BITS))
+#define JIT_JC_INDEX(rip) ((unsigned)((rip) ^ (rip) >> JIT_JC_SHIFT) & (JIT_JC_SIZE - 1))
 #define JIT_JC_USED	  512u /* entries that are remembered as in use, to be emptied one by one */
 struct jit_jc {
-	uint64_t rip; /* JIT_JC_NONE: empty */
+	uint64_t rip;	      /* JIT_JC_NONE: empty */
+	const uint8_t *entry; /* of the unit, where others see to it that a dropped one leads to the lookup */
+	uint64_t pagebase;
 	struct jit_unit *unit;
-	uint64_t pagebase, pad;
 };
 #define JIT_JC_SHIFT	5		      /* log2 of its size */
 #define JIT_JC_NONE	0x5555555555555555ull /* no canonical address */

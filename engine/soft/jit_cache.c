@@ -185,6 +185,17 @@ close_landing(uint8_t *at)
 	*(volatile unaligned *)(void *)at = 0xe990;
 }
 
+/* The instruction at the entry, of eight bytes or more, becomes a jump to the lookup: what the vCPUs' tables
+ * say of the unit leads there. */
+static void
+close_entry(struct jit *j, const struct jit_unit *u)
+{
+	uint8_t *at = j->rw + u->start + JIT_ENTRY;
+	uint32_t rel32 = (uint32_t)(j->c.stale - (at + 5));
+	LH_ASSERT(((uintptr_t)at & 7) == 0);
+	*(volatile uint64_t *)(void *)at = 0xe9 | (uint64_t)rel32 << 8;
+}
+
 static void
 drop_unit(struct jit *j, struct jit_unit *u)
 {
@@ -197,6 +208,7 @@ drop_unit(struct jit *j, struct jit_unit *u)
 	if (*link == u) /* readers that stand on u still find the rest of the chain through it */
 		__atomic_store_n(link, u->hash_next, __ATOMIC_RELEASE);
 	__atomic_store_n(&u->entry, jit_rx(j, j->c.stale), __ATOMIC_RELEASE);
+	close_entry(j, u);
 	for (struct jit_exit *x = u->in, *next; x != NULL; x = next) {
 		next = x->next_in == x ? NULL : x->next_in;
 		unchain(x);

@@ -10,8 +10,8 @@
  */
 #include "engine/soft/jit_int.h"
 
-const uint8_t jit_host[16] = {H_R9, H_R15,   H_RDX,   H_RBX,   H_R14, H_RBP, H_RSI,   H_RDI,
-			      H_R8, EM_NONE, EM_NONE, EM_NONE, H_R12, H_R13, EM_NONE, EM_NONE};
+const uint8_t jit_host[16] = {H_R9, H_R15,   H_RDX,   H_RBX,   H_R14,	H_RBP, H_RSI, H_RDI,
+			      H_R8, EM_NONE, EM_NONE, EM_NONE, EM_NONE, H_R13, H_R12, EM_NONE};
 
 static void
 save_gprs(struct emit *e)
@@ -309,20 +309,14 @@ uint8_t *
 jit_emit_lookup(struct emit *e, unsigned mmu)
 {
 	size_t t = CPU_OFF(jit_jc) + mmu * sizeof(((struct soft_cpu *)NULL)->jit_jc[0]);
-	em_rex(e, 0, H_R11, 0, H_R10); /* imul r11d, r10d, hash: JIT_JC_INDEX() */
-	em_8(e, 0x69);
-	em_8(e, 0xc0 | (H_R11 & 7) << 3 | (H_R10 & 7));
-	em_32(e, JIT_JC_HASH);
-	em_shift(e, 0, 5, H_R11, 32 - JIT_JC_BITS - JIT_JC_SHIFT);
+	em_rorx(e, H_R11, H_R10, 64 - JIT_JC_SHIFT); /* JIT_JC_INDEX() */
+	em_rr(e, 0, 0x31, H_R10, H_R11);	     /* xor r11d, r10d */
 	em_alu_imm(e, 0, 4, H_R11, (JIT_JC_SIZE - 1) << JIT_JC_SHIFT);
 	em_gsi(e, 1, 0x3b, H_R10, H_R11, t + offsetof(struct jit_jc, rip)); /* cmp */
 	uint8_t *miss = em_jcc(e, 5, e->p);
 	em_gsi(e, 1, 0x8b, H_RCX, H_R11, t + offsetof(struct jit_jc, pagebase));
 	em_gs_store(e, H_RCX, CPU_OFF(jit_pagebase));
-	em_gsi(e, 1, 0x8b, H_RCX, H_R11, t + offsetof(struct jit_jc, unit));
-	em_8(e, 0xff); /* jmp [rcx + entry] */
-	em_8(e, 0x61);
-	em_8(e, offsetof(struct jit_unit, entry));
+	em_gsi(e, 0, 0xff, 4, H_R11, t + offsetof(struct jit_jc, entry)); /* jmp */
 	return miss;
 }
 

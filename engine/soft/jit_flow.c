@@ -439,10 +439,12 @@ emit_push(struct jx *x)
 		em_op_at(e, w, 0xc7, 0, &at);
 		em_32(e, (uint32_t)op->imm.value.u);
 	} else {
-		if (g == 16)
+		if (g == 16) {
 			em_gs_load(e, H_RCX, CPU_OFF(jit_tmp));
-		else if (h == EM_NONE)
-			em_gs_load(e, h = H_RCX, GPR_OFF(g));
+			x->in_rcx = 0;
+		} else if (h == EM_NONE) {
+			jit_copy_load(x, h = H_RCX, g);
+		}
 		em_op_at(e, w, 0x89, h, &at);
 	}
 	x->sp_off -= (int)word(x);
@@ -464,6 +466,8 @@ emit_pop(struct jx *x)
 	} else {
 		em_op_at(e, x->is64, 0x8b, H_RCX, &at);
 		em_gs_store(e, H_RCX, GPR_OFF(g));
+		jit_copy_drop(x, g);
+		jit_copy_is(x, H_RCX, g);
 	}
 	x->sp_off += (int)word(x);
 	return true;
@@ -481,6 +485,7 @@ emit_leave(struct jx *x)
 	em_op_at(e, x->is64, 0x8b, H_RCX, &at);
 	em_lea(e, x->is64, jit_host[X86_RSP], rbp, EM_NONE, 0, (int32_t)word(x));
 	em_mov(e, x->is64, rbp, H_RCX);
+	x->in_rcx = 0;
 	return true;
 }
 
@@ -492,8 +497,11 @@ emit_lea(struct jx *x)
 	unsigned w = x->z->operand_width == 64 && x->z->address_width == 64;
 	if (x->z->operand_width == 16 || x->z->address_width == 16 || !jit_emit_offset(x, &x->op[1], 0, h, w))
 		return false;
-	if (jit_host[g] == EM_NONE)
+	if (jit_host[g] == EM_NONE) {
 		em_gs_store(&x->e, h, GPR_OFF(g));
+		jit_copy_drop(x, g);
+		jit_copy_is(x, h, g);
+	}
 	return true;
 }
 
@@ -528,6 +536,7 @@ emit_rdtsc(struct jx *x)
 	em_rorx(e, H_RCX, H_RDX, 32);
 	em_lea(e, 1, rax, H_RAX, H_RCX, 0, 0);
 	em_gs_load(e, H_RCX, CPU_OFF(jit_tsc));
+	x->in_r10 = x->in_rcx = 0;
 	em_lea(e, 1, rax, rax, H_RCX, 0, 0);
 	em_rorx(e, H_RDX, rax, 32);
 	em_mov(e, 0, H_RDX, H_RDX);
@@ -620,6 +629,8 @@ emit_group(struct jx *x, const struct ool *o)
 	uint8_t *two_pages = em_jcc(e, 7, e->p);
 	em_mov_imm32(e, H_RCX, o->what);
 	em_jmp(e, 0xe8, x->j->c.group);
+	if (!o->one)
+		em_mov(e, 1, H_R11, H_R10);
 	em_jcc(e, 5, o->back);
 	em_patch(two_pages, e->p);
 	align_rel32(x, 1);

@@ -29,10 +29,15 @@ struct place {
 };
 
 /* ---- placing registers ---- */
+/* copy: the one that is best, or EM_NONE */
 static unsigned
-take_temp(struct place *p)
+take_temp(struct place *p, unsigned copy)
 {
 	static const uint8_t order[] = {H_RCX, H_R10, H_R11};
+	if (copy != EM_NONE && !(p->temps & 1u << copy)) {
+		p->temps |= 1u << copy;
+		return copy;
+	}
 	for (unsigned n = 0; n < sizeof(order); n++) {
 		if (!(p->temps & 1u << order[n])) {
 			if (order[n] == H_R11)
@@ -61,7 +66,7 @@ place_gpr(const struct jx *x, struct place *p, unsigned g, const ZydisDecodedOpe
 		}
 	}
 	if (h == EM_NONE) {
-		h = take_temp(p);
+		h = take_temp(p, jit_copy(x, g));
 		if (h == EM_NONE || p->nload == 3)
 			return EM_NONE;
 		p->load[p->nload].host = (uint8_t)h;
@@ -194,6 +199,10 @@ choose_vcpu_operand(const struct jx *x, struct place *p)
 	if (p->in_vcpu == EM_NONE && reg != NULL && has_swapped_form(x->z)) {
 		p->in_vcpu = vcpu_gpr(reg);
 		p->swap = p->in_vcpu != EM_NONE;
+	}
+	if (p->in_vcpu != EM_NONE && jit_copy(x, p->in_vcpu) != EM_NONE) {
+		p->in_vcpu = EM_NONE; /* what was stored just now is not ready to be loaded */
+		p->swap = false;
 	}
 }
 
@@ -579,8 +588,13 @@ jit_generic(struct jx *x)
 	bool lost = jit_recipe_lost(x);
 	ready_flags(x, &p, use, kind == KIND_TRAPS, lost);
 	for (unsigned n = 0; n < p.nload; n++) {
-		if (p.load[n].wanted)
-			em_gs_load(e, p.load[n].host, GPR_OFF(p.load[n].guest));
+		unsigned h = p.load[n].host;
+		if (p.load[n].wanted && h == H_R11)
+			jit_reg_load(x, h, p.load[n].guest, 1);
+		else if (p.load[n].wanted)
+			jit_copy_load(x, h, p.load[n].guest);
+		else
+			jit_copy_is(x, h, p.load[n].guest); /* what was there is about to go */
 	}
 	if (p.rcx_in)
 		em_mov(e, 1, H_RCX, jit_host[X86_RCX]);
@@ -607,8 +621,16 @@ jit_generic(struct jx *x)
 		x->in_r10 = 0;
 	if (fpu || p.high || (p.temps & 1u << H_RCX))
 		x->in_rcx = 0;
-	for (unsigned n = 0; n < p.nstore; n++)
+	if (p.in_vcpu != EM_NONE)
+		jit_copy_drop(x, p.in_vcpu);
+	for (unsigned n = 0; n < p.nstore; n++) {
 		em_gs_store(e, p.store[n][0], GPR_OFF(p.store[n][1]));
+		jit_copy_drop(x, p.store[n][1]);
+	}
+	for (unsigned n = 0; n < p.nload && !fpu && !p.high; n++) {
+		if (p.load[n].guest != p.in_vcpu && (p.load[n].host != H_RCX || !p.rcx_in))
+			jit_copy_is(x, p.load[n].host, p.load[n].guest);
+	}
 	if (p.rcx_out)
 		em_mov(e, 1, jit_host[X86_RCX], H_RCX);
 	if (p.rax_out)

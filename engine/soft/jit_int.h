@@ -60,6 +60,7 @@ struct jx_insn {
 
 #define JIT_UNIT_CODE_MAX (64u * 1024) /* one unit's host code, with its cold part */
 #define JIT_UNIT_INSNS	  64
+#define JIT_ENTRY	  5 /* a unit's entry, from its start */
 
 /* Is there room for one more, whatever it will be? */
 static inline bool
@@ -97,7 +98,7 @@ struct ool { /* code that stands behind the unit */
 	unsigned off;	     /* of the instruction */
 	bool ax, host;	     /* the flags are in AX, in EFLAGS, else by rec */
 	struct jx_recipe rec;
-	bool one; /* OOL_SLOW: the address goes to R10 alone */
+	bool one; /* OOL_SLOW: the address goes to R10 alone; OOL_GROUP: the addend, else to R11 */
 };
 
 #define JIT_OOL_MAX   (JIT_UNIT_INSNS * 4 + 2)
@@ -109,6 +110,8 @@ struct next_page {	    /* behind the one that is translated */
 	uint64_t gpa, n;    /* n: index in code->pages */
 	uint32_t number, seq;
 };
+
+enum { IN_GPR = JIT_GROUPS };
 
 struct jx { /* a translation under way */
 	struct soft_cpu *cpu;
@@ -125,10 +128,12 @@ struct jx { /* a translation under way */
 	unsigned limit;	   /* of instructions */
 	unsigned n, count; /* index of the instruction in j->pre; how many there are */
 	struct jx_group group[JIT_GROUPS];
-	unsigned in_r10, in_rcx; /* the group whose addend is in that register, 0: none */
-	int sp_off;		 /* guest RSP is this much more than its host register says */
-	bool no_group;		 /* the instruction needs R11 for something else */
-	bool fl_host, fl_ax;	 /* where the guest's flags are: EFLAGS, AX, or by the recipe; at least one */
+	/* What is in that register beside: a group's addend, IN_GPR and a guest register that lies in the
+	 * vCPU, or 0. */
+	unsigned in_r10, in_rcx;
+	int sp_off;	     /* guest RSP is this much more than its host register says */
+	bool no_group;	     /* the instruction needs R11 for something else */
+	bool fl_host, fl_ax; /* where the guest's flags are: EFLAGS, AX, or by the recipe; at least one */
 	struct jx_recipe fl_rec;
 	struct jit_unit *u;
 	/* An instruction that goes on in the page behind is a unit of its own. */
@@ -193,6 +198,13 @@ void jit_at_sp(struct jx *x, int disp, unsigned size, bool write, bool one, stru
 bool jit_emit_offset(struct jx *x, const ZydisDecodedOperand *m, int64_t by, unsigned dst, unsigned w);
 /* Linear address of m + by to R10. Uses RCX, no flags. False: not done here. */
 bool jit_emit_linear(struct jx *x, const ZydisDecodedOperand *m, int64_t by);
+/* Copies in R10 and RCX of guest registers that lie in the vCPU: which one has g's, or EM_NONE; h has it now;
+ * g is another one now. */
+unsigned jit_copy(const struct jx *x, unsigned g);
+void jit_copy_is(struct jx *x, unsigned h, unsigned g);
+void jit_copy_drop(struct jx *x, unsigned g);
+/* Guest register g, which has no host register, to h, R10 or RCX. */
+void jit_copy_load(struct jx *x, unsigned h, unsigned g);
 size_t jit_tag_off(const struct jx *x, bool write); /* of the TLB's tags, before the entry is added */
 void jit_reg_load(struct jx *x, unsigned host, unsigned guest, unsigned w);
 struct ool *jit_ool(struct jx *x, enum ool_kind kind, uint8_t *from);

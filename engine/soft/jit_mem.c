@@ -41,17 +41,62 @@ jit_ool(struct jx *x, enum ool_kind kind, uint8_t *from)
 	return o;
 }
 
+/* ---- copies of guest registers ---- */
+unsigned
+jit_copy(const struct jx *x, unsigned g)
+{
+	return x->in_rcx == IN_GPR + g ? H_RCX : x->in_r10 == IN_GPR + g ? H_R10 : EM_NONE;
+}
+
+void
+jit_copy_is(struct jx *x, unsigned h, unsigned g)
+{
+	if (h == H_RCX)
+		x->in_rcx = IN_GPR + g;
+	else if (h == H_R10)
+		x->in_r10 = IN_GPR + g;
+}
+
+void
+jit_copy_drop(struct jx *x, unsigned g)
+{
+	if (x->in_rcx == IN_GPR + g)
+		x->in_rcx = 0;
+	if (x->in_r10 == IN_GPR + g)
+		x->in_r10 = 0;
+}
+
+void
+jit_copy_load(struct jx *x, unsigned h, unsigned g)
+{
+	unsigned from = jit_copy(x, g);
+	if (from == EM_NONE)
+		em_gs_load(&x->e, h, GPR_OFF(g));
+	else if (from != h)
+		em_mov(&x->e, 1, h, from);
+	jit_copy_is(x, h, g);
+}
+
 /* ---- addresses ---- */
 void
 jit_reg_load(struct jx *x, unsigned host, unsigned guest, unsigned w)
 {
-	if (jit_host[guest] != EM_NONE)
-		em_mov(&x->e, w, host, jit_host[guest]);
+	unsigned from = jit_host[guest] != EM_NONE ? jit_host[guest] : jit_copy(x, guest);
+	if (from != EM_NONE)
+		em_mov(&x->e, w, host, from);
 	else
 		em_gs(&x->e, w, 0x8b, host, GPR_OFF(guest));
 }
 
-/* The host register that holds guest register r for an address; loads it into `scratch` when it has none. */
+static bool
+lies_in_vcpu(ZydisRegister r)
+{
+	unsigned g = soft_reg_offset(r) / 8;
+	return r != ZYDIS_REGISTER_NONE && g < 16 && jit_host[g] == EM_NONE;
+}
+
+/* The host register of guest register r for an address, or where a copy is; loads it into `scratch` when
+ * there is neither. */
 static unsigned
 address_reg(struct jx *x, ZydisRegister r, unsigned scratch)
 {
@@ -60,8 +105,9 @@ address_reg(struct jx *x, ZydisRegister r, unsigned scratch)
 		return EM_NONE;
 	if (jit_host[g] != EM_NONE)
 		return jit_host[g];
-	em_gs_load(&x->e, scratch, GPR_OFF(g));
-	return scratch;
+	if (jit_copy(x, g) == EM_NONE)
+		jit_copy_load(x, scratch, g);
+	return jit_copy(x, g);
 }
 
 /* Zydis 4.0 takes REX.B for a base register where ModRM and SIB say disp32 alone. */
@@ -81,6 +127,7 @@ jit_emit_offset(struct jx *x, const ZydisDecodedOperand *m, int64_t by, unsigned
 		disp += x->off + x->z->length;
 		if (disp != (int32_t)disp)
 			return false;
+		x->in_r10 = dst == H_R10 ? 0 : x->in_r10;
 		em_gs_load(&x->e, dst, CPU_OFF(jit_pagebase));
 		em_lea(&x->e, w, dst, dst, EM_NONE, 0, (int32_t)disp);
 		return true;
@@ -91,19 +138,18 @@ jit_emit_offset(struct jx *x, const ZydisDecodedOperand *m, int64_t by, unsigned
 		base = ZYDIS_REGISTER_NONE;
 		disp = x->z->raw.disp.value + by;
 	}
+	if (lies_in_vcpu(base) && lies_in_vcpu(m->mem.index))
+		x->in_r10 = x->in_rcx = 0; /* which may be in each other's way */
 	unsigned b = address_reg(x, base, H_R10), i = address_reg(x, m->mem.index, H_RCX);
-	if (b == EM_NONE && i == EM_NONE) {
+	if (b == EM_NONE && i == EM_NONE)
 		em_mov_imm64(&x->e, dst, w ? (uint64_t)disp : (uint32_t)disp);
-		return true;
-	}
-	if (disp != (int32_t)disp && w)
+	else if (disp != (int32_t)disp && w)
 		return false;
-	if (i == EM_NONE && disp == 0) {
-		if (b != dst || !w)
-			em_mov(&x->e, w, dst, b);
-		return true;
-	}
-	em_lea(&x->e, w, dst, b, i, scale, (int32_t)disp);
+	else if (i == EM_NONE && disp == 0 && (b != dst || !w))
+		em_mov(&x->e, w, dst, b);
+	else if (i != EM_NONE || disp != 0)
+		em_lea(&x->e, w, dst, b, i, scale, (int32_t)disp);
+	x->in_r10 = dst == H_R10 ? 0 : x->in_r10;
 	return true;
 }
 
@@ -117,6 +163,7 @@ jit_emit_linear(struct jx *x, const ZydisDecodedOperand *m, int64_t by)
 	if (!jit_emit_offset(x, m, by, H_R10, x->z->address_width == 64))
 		return false;
 	if (x->is64 && seg >= X86_FS) {
+		x->in_rcx = 0;
 		em_gs_load(&x->e, H_RCX, CPU_OFF(seg_base) + 8 * seg);
 		em_lea(&x->e, 1, H_R10, H_R10, H_RCX, 0, 0);
 	}
@@ -153,21 +200,22 @@ emit_check(struct jx *x, enum ool_kind kind, unsigned size, bool write)
 	return o;
 }
 
-static size_t
-page_off(const struct jx *x)
-{
-	return tlb_off(x, offsetof(struct soft_tlb_entry, page));
-}
-
-/* One access at linear R10. */
+/* One access at linear R10. base: what R10 was made of, a host register and at->disp; EM_NONE: not that
+ * simply. */
 static void
 access_at_r10(struct jx *x, unsigned size, bool write, bool one, struct em_at *at)
 {
 	struct ool *o = emit_check(x, OOL_SLOW, size, write);
-	em_gsi(&x->e, 1, one ? 0x03 : 0x8b, one ? H_R10 : H_RCX, H_RCX, page_off(x));
+	bool direct = at->base != EM_NONE && !one;
+	size_t from =
+	    direct ? offsetof(struct soft_tlb_entry, addend) : offsetof(struct soft_tlb_entry, page);
+	em_gsi(&x->e, 1, one ? 0x03 : 0x8b, one ? H_R10 : H_RCX, H_RCX, tlb_off(x, from));
 	o->back = x->e.p;
 	o->one = one;
-	*at = (struct em_at){.base = H_R10, .index = one ? EM_NONE : H_RCX};
+	if (direct)
+		at->index = H_RCX;
+	else
+		*at = (struct em_at){.base = H_R10, .index = one ? EM_NONE : H_RCX};
 }
 
 static size_t
@@ -181,15 +229,14 @@ static void
 begin_group(struct jx *x, unsigned k, unsigned moved)
 {
 	const struct jx_group *g = &x->group[k];
-	struct ool *o = emit_check(x, OOL_GROUP, (unsigned)(g->hi - g->lo), g->write);
-	em_gsi(&x->e, 1, 0x8b, H_R10, H_RCX, page_off(x));
-	em_gsi(&x->e, 1, 0x03, H_R10, H_RCX, jit_tag_off(x, g->write));
-	o->back = x->e.p;
 	if (moved != 0)
 		em_gs_store(&x->e, H_R11, addend_off(moved));
-	if (k == 0) {
-		em_mov(&x->e, 1, H_R11, H_R10);
-	} else {
+	struct ool *o = emit_check(x, OOL_GROUP, (unsigned)(g->hi - g->lo), g->write);
+	o->one = k != 0;
+	em_gsi(&x->e, 1, 0x8b, k == 0 ? H_R11 : H_R10, H_RCX,
+	       tlb_off(x, offsetof(struct soft_tlb_entry, addend)));
+	o->back = x->e.p;
+	if (k != 0) {
 		em_gs_store(&x->e, H_R10, addend_off(k));
 		x->in_r10 = k;
 	}
@@ -245,15 +292,34 @@ group_operand(struct jx *x, const ZydisDecodedOperand *m, unsigned k, bool one, 
 		at->base = (uint8_t)jit_host[g];
 	} else {
 		at->disp = (int32_t)disp;
-		if (x->in_r10 == k && k != 0 && !one) { /* leave it there */
+		if (!rip && jit_copy(x, g) != EM_NONE && !(one && jit_copy(x, g) == H_RCX)) {
+			at->base = (uint8_t)jit_copy(x, g);
+		} else if (x->in_r10 == k && k != 0 && !one) { /* leave it there */
 			at->base = H_RCX;
 			x->in_rcx = 0;
 		} else {
 			x->in_r10 = 0;
 		}
-		em_gs_load(&x->e, at->base, rip ? CPU_OFF(jit_pagebase) : GPR_OFF(g));
+		if (rip)
+			em_gs_load(&x->e, at->base, CPU_OFF(jit_pagebase));
+		else
+			jit_copy_load(x, at->base, g);
 	}
 	add_group(x, k, one && at->base != H_R10, at);
+}
+
+/* Is the address a host register and a constant? */
+static void
+direct_base(const struct jx *x, const ZydisDecodedOperand *m, struct em_at *at)
+{
+	unsigned g = soft_reg_offset(m->mem.base) / 8;
+	*at = (struct em_at){.base = EM_NONE};
+	if (m->mem.base == ZYDIS_REGISTER_NONE || g >= 16 || m->mem.index != ZYDIS_REGISTER_NONE ||
+	    !x->is64 || x->z->address_width != 64 || soft_seg_number(m->mem.segment) >= X86_FS ||
+	    jit_disp32_alone(x->z))
+		return;
+	at->base = (uint8_t)jit_host[g];
+	at->disp = (int32_t)m->mem.disp.value;
 }
 
 bool
@@ -267,6 +333,7 @@ jit_operand(struct jx *x, const ZydisDecodedOperand *m, unsigned size, bool writ
 	if (how != GROUP_USE && !jit_emit_linear(x, m, by))
 		return false;
 	if (how == GROUP_NO) {
+		direct_base(x, m, at);
 		access_at_r10(x, size, write, one, at);
 		return true;
 	}
@@ -289,6 +356,7 @@ jit_at(struct jx *x, unsigned g, int disp, unsigned size, bool write, bool one, 
 	if (how != GROUP_USE)
 		em_lea(&x->e, x->is64, H_R10, jit_host[g], EM_NONE, 0, (int32_t)(disp + by));
 	if (how == GROUP_NO) {
+		*at = (struct em_at){.base = x->is64 ? jit_host[g] : EM_NONE, .disp = disp};
 		access_at_r10(x, size, write, one, at);
 		return;
 	}

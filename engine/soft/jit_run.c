@@ -119,6 +119,7 @@ empty_entry(struct soft_cpu *cpu, unsigned m, unsigned n)
 {
 	cpu->jit_jc[m][n].rip = JIT_JC_NONE;
 	cpu->jit_jc[m][n].unit = &cpu->vm->code->jit->nowhere;
+	cpu->jit_jc[m][n].entry = cpu->vm->code->jit->nowhere.entry;
 }
 
 static void
@@ -219,7 +220,7 @@ jc_enter(struct soft_cpu *cpu, struct jit_jc *s, uint64_t la, struct jit_unit *u
 		cpu->jit_used[cpu->jit_mmu][(*n)++] = (uint16_t)(s - cpu->jit_jc[cpu->jit_mmu]);
 	else if (s->rip == JIT_JC_NONE)
 		*n = JIT_JC_USED + 1;
-	*s = (struct jit_jc){.rip = la, .unit = u, .pagebase = la & PAGE_MASK4};
+	*s = (struct jit_jc){.rip = la, .unit = u, .entry = u->entry, .pagebase = la & PAGE_MASK4};
 }
 
 /* Note that page of code `number` is at linear address `page`. */

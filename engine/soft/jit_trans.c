@@ -76,10 +76,8 @@ one_insn(struct jx *x)
 			x->in_r10 = x->in_rcx = 0;
 		return f == FLOW_NEXT;
 	}
-	if (jit_stack_insn(x) == FLOW_NEXT) {
-		x->in_r10 = x->in_rcx = 0;
+	if (jit_stack_insn(x) == FLOW_NEXT)
 		return true;
-	}
 	if (does_nothing(x) || jit_generic(x))
 		return true;
 	jit_undo(x, &before);
@@ -111,12 +109,13 @@ emit_entry(struct jx *x)
 {
 	struct emit *e = &x->e;
 	uint8_t *start;
-	while ((uintptr_t)e->p & 15)
+	while (((uintptr_t)e->p + JIT_ENTRY) & 7) /* what stands there may be replaced at one go */
 		em_8(e, 0xcc);
 	start = e->p;
 	x->u->start = (uint32_t)(start - x->j->rw);
 	jit_ool(x, OOL_POLL, em_jmp(e, 0xe9, e->p));
 	x->u->entry = jit_rx(x->j, e->p);
+	LH_ASSERT(e->p == start + JIT_ENTRY);
 	if (x->fl_host) {
 		em_gs(e, 0, 0x8b, H_RCX, CPU_OFF(go));
 		em_8(e, 0xe3);

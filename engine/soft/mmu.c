@@ -15,6 +15,7 @@
 
 #define TLB_LARGE  1ull /* in soft_tlb.gpa[]: part of a page above 4 KiB */
 #define TLB_GLOBAL 2ull /* stays when CR3 is written */
+#define TLB_CODE   4ull /* may be written but for the code that lies there */
 
 /* An always-missing TLB, for when every access needs the slow path (alignment checks). */
 static struct soft_tlb tlb_nothing;
@@ -52,7 +53,7 @@ tlb_clear(struct soft_cpu *cpu, unsigned idx, bool global)
 			empty(t, cpu->tlb_list[idx][k]);
 	} else {
 		for (unsigned n = 0; n < TLB_SIZE; n++) {
-			if (!(t->e[n].gpa & TLB_GLOBAL))
+			if (!(t->gpa[n] & TLB_GLOBAL))
 				empty(t, n);
 		}
 	}
@@ -138,7 +139,7 @@ tlb_clear_page(struct soft_cpu *cpu, unsigned idx, uint64_t la)
 	for (unsigned n = 0; n < TLB_SIZE && cpu->tlb_large[idx]; n++) {
 		struct soft_tlb_entry *e = &t->e[n];
 		uint64_t tag = 0 - (e->nr != TLB_NOTAG(n) ? e->nr : e->nw);
-		if ((e->gpa & TLB_LARGE) && ((tag ^ la) & ~(GIB - 1)) == 0)
+		if ((t->gpa[n] & TLB_LARGE) && ((tag ^ la) & ~(GIB - 1)) == 0)
 			empty(t, n);
 	}
 }
@@ -166,8 +167,13 @@ soft_tlb_wprotect(struct soft_cpu *cpu, uint64_t gpa)
 		struct soft_tlb *t = &cpu->tlb[idx];
 		for (unsigned n = 0; n < TLB_SIZE && (cpu->tlb_fills[idx] != 0 || cpu->tlb_globals[idx]);
 		     n++) {
-			if (gpa == TLB_ALL || (t->e[n].gpa & PAGE_MASK4) == gpa)
+			if (gpa == TLB_ALL) {
+				t->gpa[n] &= ~TLB_CODE;
 				t->e[n].nw = TLB_NOTAG(n);
+			} else if ((t->gpa[n] & PAGE_MASK4) == gpa) {
+				t->gpa[n] |= t->e[n].nw == t->e[n].nr ? TLB_CODE : 0;
+				t->e[n].nw = TLB_NOTAG(n);
+			}
 		}
 	}
 }
@@ -264,14 +270,22 @@ static struct target
 resolve_or(struct soft_cpu *cpu, uint64_t la, unsigned idx, int acc, uint32_t *fault)
 {
 	unsigned n = TLB_INDEX(la);
-	struct soft_tlb_entry *e = &cpu->tlb[idx].e[n];
+	struct soft_tlb *tlb = &cpu->tlb[idx];
+	struct soft_tlb_entry *e = &tlb->e[n];
 	struct target t = {0};
 	struct walk w;
 	uint64_t ntag = 0 - (la & PAGE_MASK4);
 
 	if ((acc == ACC_READ ? e->nr : e->nw) == ntag) {
 		t.hva = e->page + (la & 0xfff);
-		t.gpa = (e->gpa & PAGE_MASK4) | (la & 0xfff);
+		t.gpa = (tlb->gpa[n] & PAGE_MASK4) | (la & 0xfff);
+		return t;
+	}
+	if (acc == ACC_WRITE && e->nr == ntag && (tlb->gpa[n] & TLB_CODE) &&
+	    soft_code_page(cpu->vm, tlb->gpa[n] & PAGE_MASK4)) { /* code that is written often */
+		t.hva = e->page + (la & 0xfff);
+		t.gpa = (tlb->gpa[n] & PAGE_MASK4) | (la & 0xfff);
+		t.code = true;
 		return t;
 	}
 	if (soft_long_mode(cpu) && !soft_canonical(cpu, la))
@@ -297,22 +311,22 @@ resolve_or(struct soft_cpu *cpu, uint64_t la, unsigned idx, int acc, uint32_t *f
 	if (UNLIKELY(cpu->st.dr[7] & 0xff) && watched_page(cpu, la))
 		return t;
 	uint64_t old_r = e->nr;
+	bool writable = !t.rom && logged &&
+			(w.levels == 0 || acc == ACC_WRITE ||
+			 ((w.last & PTE_D) && soft_walk_check(cpu, &w, idx, ACC_WRITE) == 0));
 	e->nr = ntag;
-	e->nw = TLB_NOTAG(n);
-	if (!t.rom && !t.code && logged &&
-	    (w.levels == 0 || acc == ACC_WRITE ||
-	     ((w.last & PTE_D) && soft_walk_check(cpu, &w, idx, ACC_WRITE) == 0)))
-		e->nw = ntag;
+	e->nw = writable && !t.code ? ntag : TLB_NOTAG(n);
 	if (UNLIKELY(cpu->verify != NULL) && e->nw == ntag)
-		soft_verify_page(cpu, &cpu->tlb[idx], n, t.hva - (la & 0xfff));
+		soft_verify_page(cpu, tlb, n, t.hva - (la & 0xfff));
 	if (acc == ACC_WRITE && old_r != ntag && w.levels != 0 &&
 	    soft_walk_check(cpu, &w, idx, ACC_READ) != 0)
 		e->nr = TLB_NOTAG(n);
 	e->page = t.hva - (la & 0xfff);
-	e->gpa = (w.gpa & PAGE_MASK4) | (w.page > 4096 ? TLB_LARGE : 0) |
-		 (soft_walk_global(cpu, &w) ? TLB_GLOBAL : 0);
+	e->addend = (uintptr_t)t.hva - la;
+	tlb->gpa[n] = (w.gpa & PAGE_MASK4) | (w.page > 4096 ? TLB_LARGE : 0) |
+		      (soft_walk_global(cpu, &w) ? TLB_GLOBAL : 0);
 	cpu->tlb_large[idx] |= w.page > 4096;
-	if (e->gpa & TLB_GLOBAL)
+	if (tlb->gpa[n] & TLB_GLOBAL)
 		cpu->tlb_globals[idx] = true;
 	else
 		note_fill(cpu, idx, n);

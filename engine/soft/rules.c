@@ -207,6 +207,10 @@ RULE(dec_mov)
 		return DECODE_OK;
 	}
 	two_operands(d);
+	if (is_imm(&d->op[1])) {
+		d->o->imm_bytes = d->z->raw.imm[0].size / 8;
+		d->o->imm_signed = d->z->raw.imm[0].is_signed;
+	}
 	FN(d, soft_op_mov[form_of(d)][size_log2(d->o->size)]);
 	return DECODE_OK;
 }

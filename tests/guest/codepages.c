@@ -21,7 +21,7 @@ static uint64_t pt[2][512] __attribute__((aligned(4096)));
  * distance. */
 extern uint8_t from_page[], from_jmp[], from_call[], from_jz[], from_end[], from_loop[], from_fall[],
     last_jmp[], last_call[], last_jz[], last_loop[], behind_page[3][4096], split_page[], split_mov[],
-    split_behind[3][4096];
+    split_behind[3][4096], patched_page[];
 __asm__("	.pushsection .text\n"
 	"	.balign 4096\n"
 	"from_page:\n"
@@ -57,6 +57,8 @@ __asm__("	.pushsection .text\n"
 	"	.balign 4096\n"
 	"	.byte \\value, 0, 0, 0xcd, 0x80\n"
 	"	.endr\n"
+	"	.balign 4096\n"
+	"patched_page: .skip 4096\n"
 	"	.balign 4096\n"
 	"	.popsection\n");
 
@@ -232,6 +234,59 @@ test_canonical_end(void)
 	}
 }
 
+/* Constants of moves are written anew before each run, now and then an opcode with them. */
+static void
+test_constants(void)
+{
+	static const struct {
+		uint8_t opcode[8], opcode_len, constant_len; /* of moves to RAX, or to [RDX] */
+		bool is_signed, memory;
+		uint8_t operand;
+	} form[] = {
+	    {{0xb0}, 1, 1, false, false, 1},		/* mov al, imm8 */
+	    {{0x66, 0xb8}, 2, 2, false, false, 2},	/* mov ax, imm16 */
+	    {{0xb8}, 1, 4, false, false, 8},		/* mov eax, imm32 */
+	    {{0x48, 0xb8}, 2, 8, false, false, 8},	/* mov rax, imm64 */
+	    {{0x48, 0xc7, 0xc0}, 3, 4, true, false, 8}, /* mov rax, simm32 */
+	    {{0xc6, 0x02}, 2, 1, false, true, 1},	/* mov byte [rdx], imm8 */
+	    {{0x66, 0xc7, 0x02}, 3, 2, false, true, 2},
+	    {{0xc7, 0x02}, 2, 4, false, true, 4},
+	    {{0x48, 0xc7, 0x02}, 3, 4, true, true, 8},
+	};
+	static volatile uint64_t there;
+	uint64_t random = 1;
+
+	set(HERE, patched_page, P | W);
+	for (unsigned n = 0; n < 100 * COUNT(form); n++) {
+		unsigned f = n % 1000 < 800 ? n / 100 : n % COUNT(form), len = form[f].opcode_len;
+		unsigned bits = form[f].constant_len * 8;
+		uint64_t mask = form[f].operand == 8 ? ~0ull : (1ull << form[f].operand * 8) - 1;
+		struct context c;
+
+		random = random * 6364136223846793005ull + 1442695040888963407ull;
+		memcpy(patched_page, form[f].opcode, len);
+		memcpy(patched_page + len, &random, form[f].constant_len);
+		memcpy(patched_page + len + form[f].constant_len, "\xcd\x80", 2);
+		c = (struct context){.ip = HERE,
+				     .cs = SEL_CODE,
+				     .ss = SEL_DATA,
+				     .sp = (uintptr_t)user_stack_top,
+				     .flags = 2,
+				     .ax = there = 0x1122334455667788,
+				     .dx = (uintptr_t)&there};
+		uint64_t want = bits == 64 ? random : random & ((1ull << bits) - 1);
+
+		if (form[f].is_signed && (want >> (bits - 1) & 1))
+			want |= ~0ull << bits;
+		want = (want & mask) | (there & ~mask);
+		int v = guest_enter(&c);
+		uint64_t got = form[f].memory ? there : c.ax;
+
+		guest_check(v == BACK && got == want, "constant of form %u: trap %d, %lx, not %lx", f, v, got,
+			    want);
+	}
+}
+
 int
 main(void)
 {
@@ -253,6 +308,7 @@ main(void)
 		test_spaces(w);
 	}
 	test_writes();
+	test_constants();
 	test_canonical_end();
 	return guest_summary();
 }

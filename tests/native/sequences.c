@@ -147,6 +147,43 @@ put_cluster(struct gen_rng *rng, uint8_t *p)
 	return n;
 }
 
+/* Arithmetic between the registers that have no host register, and RCX, which is scratch there. */
+static const uint8_t vcpu_regs[] = {9, 10, 11, 12, 15, 1};
+
+static unsigned
+put_alu(struct gen_rng *rng, uint8_t *p)
+{
+	/* ADD, ADC, AND, XOR, CMP both ways, TEST, XCHG, MOV, MOVSXD, group 1 with imm8, shifts by CL, NOT
+	 * and NEG, IMUL */
+	static const uint8_t forms[] = {0x01, 0x03, 0x19, 0x1b, 0x21, 0x23, 0x31, 0x33, 0x39,
+					0x3b, 0x85, 0x87, 0x89, 0x8b, 0x63, 0x83, 0xd3, 0xf7};
+	static const uint8_t long_forms[] = {0xb6, 0xb7, 0xbe, 0xbf,
+					     0xaf, 0x44, 0x42, 0x92}; /* after 0F; MOVZX.. CMOV, SETB */
+	unsigned a = vcpu_regs[gen_below(rng, sizeof(vcpu_regs))], n = 0;
+	unsigned b = gen_below(rng, 4) == 0 ? a : vcpu_regs[gen_below(rng, sizeof(vcpu_regs))];
+	unsigned size = (unsigned)gen_below(rng, 5), op = forms[gen_below(rng, sizeof(forms))];
+	bool is_long = gen_below(rng, 5) == 0;
+
+	if (size == 0)
+		p[n++] = 0x66;
+	p[n++] = (uint8_t)(0x40 | (size > 2) << 3 | (a >> 3) << 2 | b >> 3);
+	if (is_long) {
+		p[n++] = 0x0f;
+		op = long_forms[gen_below(rng, sizeof(long_forms))];
+	} else if (op != 0x63 && size == 1) {
+		op = op == 0x83 ? 0x80 : op - 1; /* of bytes */
+	}
+	p[n++] = (uint8_t)op;
+	if (!is_long && (op == 0xf7 || op == 0xf6))
+		a = 2 + (unsigned)gen_below(rng, 2);
+	else if (!is_long && (op == 0xd3 || op == 0xd2))
+		a = (a & 7) == 6 ? 4 : a;
+	p[n++] = (uint8_t)(0xc0 | (a & 7) << 3 | (b & 7));
+	if (!is_long && (op == 0x83 || op == 0x80))
+		p[n++] = (uint8_t)gen_below(rng, 256);
+	return n;
+}
+
 static void
 begin_cluster(struct gen_rng *rng, struct oracle_state *s)
 {
@@ -159,7 +196,7 @@ static void
 make_sequence(struct sequence *q, uint64_t seed, uint64_t number)
 {
 	struct gen_rng rng;
-	bool compat = number % 5 == 4, cluster = number % 5 == 2 || number % 5 == 3;
+	bool compat = number % 5 == 4, cluster = number % 5 == 2 || number % 5 == 3, alu = number % 5 == 1;
 
 	gen_seed(&rng, seed + number * 0x9e3779b97f4a7c15ull);
 	q->native = number / 5 % 5 != 0;
@@ -170,10 +207,12 @@ make_sequence(struct sequence *q, uint64_t seed, uint64_t number)
 	memcpy(q->code, q->first.insn, q->first.len);
 	q->len = q->first.len;
 	q->count = 1 + (unsigned)gen_below(&rng, LENGTH_MAX);
-	if (cluster) { /* nothing that faults at once, and enough of it */
+	if (cluster || alu) { /* nothing that faults at once, and enough of it */
 		q->code[0] = 0x90;
 		q->len = 1;
 		q->count = LENGTH_MAX;
+	}
+	if (cluster) {
 		begin_cluster(&rng, &q->first.before);
 	}
 	for (unsigned n = 1; n < q->count; n++) {
@@ -181,6 +220,10 @@ make_sequence(struct sequence *q, uint64_t seed, uint64_t number)
 		q->at[n] = (uint16_t)q->len;
 		if (cluster && gen_below(&rng, 12) != 0) {
 			q->len += put_cluster(&rng, q->code + q->len);
+			continue;
+		}
+		if (alu && gen_below(&rng, 6) != 0) {
+			q->len += put_alu(&rng, q->code + q->len);
 			continue;
 		}
 		if (gen_below(&rng, 6) == 0) {
