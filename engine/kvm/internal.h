@@ -179,7 +179,8 @@ void kvm_inject_exception(struct engine_vcpu *v, uint8_t vector, bool has_error,
 bool kvm_take_kick(struct kvm_cpu *c);
 /* KVM_RUN. 0, or -errno; -EINTR: a kick, or a signal. */
 int kvm_enter(struct kvm_cpu *c);
-/* Complete the instruction that an exit interrupted, whatever the answer was. */
+/* End the instruction that an exit interrupted, with all the accesses it has: what is read is ones, what is
+ * written goes nowhere. For a state that is to be replaced. */
 void kvm_settle(struct kvm_cpu *c);
 
 /* state.c */

@@ -389,6 +389,32 @@ test_state_may_replace_an_open_access(void **state)
 	assert_int_equal(r->s.rip, CODE + 3);
 }
 
+/* Of one instruction there may be more accesses than one: none may go on in the state that comes instead. */
+static void
+test_state_may_replace_accesses_half_done(void **state)
+{
+	static const uint8_t half_done[][6] = {
+	    {0x66, 0xa1, 0xff, 0x0f},	    /* movl 0xfff, %eax: in three pieces */
+	    {0x66, 0xa3, 0xff, 0x0f},	    /* movl %eax, 0xfff */
+	    {0x66, 0x01, 0x06, 0xff, 0x0f}, /* addl %eax, 0xfff: and three more */
+	};
+	struct rig *r = rig_of(state);
+	const struct x86_state s = r->s;
+
+	for (size_t n = 0; n < ARRAY_LEN(half_done); n++) {
+		r->s = s;
+		r->s.seg[X86_DS].base = 0x200000;
+		load(r, half_done[n], sizeof(half_done[n]));
+		run(r, VM_EXIT_MMIO);
+		r->s = s;
+		LOAD(r, 0xb0, 0x33, 0xf4); /* mov $0x33, %al; hlt */
+		run(r, VM_EXIT_HLT);
+		get(r);
+		assert_int_equal(r->s.gpr[X86_RAX], 0x33);
+		assert_int_equal(r->s.rip, CODE + 3);
+	}
+}
+
 /* ---- kicks and interrupts ---- */
 
 static void
@@ -586,6 +612,7 @@ main(void)
 	    TEST(test_board_msrs),
 	    TEST(test_msr_faults),
 	    TEST(test_state_may_replace_an_open_access),
+	    TEST(test_state_may_replace_accesses_half_done),
 	    TEST(test_a_kick_before_the_run),
 	    TEST(test_a_kick_lets_the_instruction_end),
 	    TEST(test_no_kick_is_lost),
