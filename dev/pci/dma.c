@@ -21,6 +21,7 @@ pci_func_message(const struct pci_func *f, uint64_t addr, uint32_t data)
 {
 	const struct pci_root_wires *w = &f->bus->root->w;
 
+	atomic_fetch_add_explicit(&f->bus->root->messages, 1, memory_order_relaxed);
 	if (w->iommu.msi != NULL)
 		w->iommu.msi(w->iommu.ctx, pci_func_requester(f), addr, data);
 	else if (w->msi != NULL)

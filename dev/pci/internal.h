@@ -39,6 +39,9 @@ struct pci_root {
 	pthread_mutex_t intx_lock;
 	unsigned pirq_count[PCI_PIRQS]; /* functions that assert it */
 
+	/* Interrupt messages since the VM was made: by call, and by an eventfd of the host's kernel's. */
+	_Atomic uint64_t messages, messages_by_irqfd;
+
 	struct pci_root_state {
 		uint32_t config_address;
 	} st;

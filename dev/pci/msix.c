@@ -111,7 +111,10 @@ signal_route(struct pci_msix *m, unsigned n)
 
 	if (!m->route[n].on && ++m->route[n].sent > ROUTE_AFTER)
 		add_route(m, n);
-	return m->route[n].on && write(m->route[n].fd, &one, sizeof(one)) == sizeof(one);
+	if (!m->route[n].on || write(m->route[n].fd, &one, sizeof(one)) != sizeof(one))
+		return false;
+	atomic_fetch_add_explicit(&m->f->bus->root->messages_by_irqfd, 1, memory_order_relaxed);
+	return true;
 }
 
 /* ---- messages ---- */

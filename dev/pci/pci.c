@@ -392,11 +392,21 @@ root_post_load(void *dev, struct err *err)
 	return 0;
 }
 
+static void
+root_stats(void *dev, void (*fn)(void *arg, const char *name, uint64_t value), void *arg)
+{
+	const struct pci_root *r = dev;
+
+	fn(arg, "messages", atomic_load_explicit(&r->messages, memory_order_relaxed));
+	fn(arg, "messages.by_irqfd", atomic_load_explicit(&r->messages_by_irqfd, memory_order_relaxed));
+}
+
 const struct device_ops pci_root_device_ops = {
     .type = "pci-root",
     .destroy = root_destroy,
     .reset = root_reset,
     .state = &root_table,
     .st = root_st,
+    .stats = root_stats,
     .post_load = root_post_load,
 };

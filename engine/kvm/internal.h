@@ -35,6 +35,7 @@ struct kvm_vm {
 		struct x86_pin_message pin[X86_IOAPIC_PINS];
 		unsigned pins;
 		struct kvm_msi_route *msi; /* made when first needed */
+		uint64_t irqfds;	   /* added so far, for the statistics */
 	} routes;			   /* routes.c */
 	unsigned xsave_bytes;
 	/* Rows of the canonical MSRs that KVM holds (msr.c). Found out with the first vCPU. */
@@ -158,6 +159,8 @@ unsigned kvm_pic_gsi(unsigned line);
 void kvm_msi_address(uint64_t addr, uint32_t *low, uint32_t *high); /* as KVM wants it */
 int kvm_set_pins(struct engine_vm *v, const struct x86_pin_message *pin, unsigned count);
 int kvm_set_irqfd(struct engine_vm *v, int fd, uint64_t addr, uint32_t data, bool add);
+/* How many eventfds have been given to KVM so far. */
+uint64_t kvm_irqfds_added(struct kvm_vm *vm);
 
 /* pit.c */
 LH_MUST_CHECK int kvm_pit_init(struct kvm_vm *vm);
@@ -179,7 +182,8 @@ void kvm_inject_exception(struct engine_vcpu *v, uint8_t vector, bool has_error,
 bool kvm_take_kick(struct kvm_cpu *c);
 /* KVM_RUN. 0, or -errno; -EINTR: a kick, or a signal. */
 int kvm_enter(struct kvm_cpu *c);
-/* Complete the instruction that an exit interrupted, whatever the answer was. */
+/* End the instruction that an exit interrupted, with all the accesses it has: what is read is ones, what is
+ * written goes nowhere. For a state that is to be replaced. */
 void kvm_settle(struct kvm_cpu *c);
 
 /* state.c */

@@ -172,6 +172,7 @@ add_irqfd(struct kvm_vm *vm, int fd, uint64_t addr, uint32_t data)
 	if (r == 0)
 		r = attach(vm, m, true);
 	m->used = r == 0;
+	vm->routes.irqfds += r == 0;
 	return r;
 }
 
@@ -199,4 +200,15 @@ kvm_set_irqfd(struct engine_vm *v, int fd, uint64_t addr, uint32_t data, bool ad
 	r = add ? add_irqfd(vm, fd, addr, data) : remove_irqfd(vm, fd);
 	pthread_mutex_unlock(&vm->routes.lock);
 	return r;
+}
+
+uint64_t
+kvm_irqfds_added(struct kvm_vm *vm)
+{
+	uint64_t n;
+
+	pthread_mutex_lock(&vm->routes.lock);
+	n = vm->routes.irqfds;
+	pthread_mutex_unlock(&vm->routes.lock);
+	return n;
 }

@@ -22,6 +22,9 @@
 #include "mem/gpmap.h"
 
 enum { MSR_APIC_BASE = 0x1b, RESET_IP = 0xfff0 };
+/* Accesses of one instruction: the largest operand (FXSAVE's 512 bytes) in pieces of 8, and more than twice
+ * that. */
+enum { SETTLE_MAX = 256 };
 #define RESET_CS_BASE 0xffff0000u /* SDM vol. 3A table 9-1 */
 
 /* ---- kicks ---- */
@@ -103,27 +106,73 @@ kvm_enter(struct kvm_cpu *c)
 	return r;
 }
 
-/* The answer is given: let the instruction end, and nothing more. */
-static void
+/* The answer is given: let the instruction go on, to its end or its next access, and nothing more. */
+static int
 complete(struct kvm_cpu *c)
 {
+	int r;
+
 	c->open = OPEN_NONE;
 	set_immediate_exit(c, 1);
-	(void)kvm_enter(c);
+	r = kvm_enter(c);
 	set_immediate_exit(c, 0);
 	if (atomic_load(&c->kicked))
 		set_immediate_exit(c, 1);
+	return r;
+}
+
+/* As where nobody is. */
+static void
+answer_by_nobody(struct kvm_cpu *c)
+{
+	struct kvm_run *k = c->run;
+
+	switch (k->exit_reason) {
+	case KVM_EXIT_IO:
+		if (k->io.direction == KVM_EXIT_IO_IN)
+			memset((uint8_t *)k + k->io.data_offset, 0xff, (size_t)k->io.size * k->io.count);
+		break;
+	case KVM_EXIT_MMIO:
+		if (!k->mmio.is_write)
+			memset(k->mmio.data, 0xff, sizeof(k->mmio.data));
+		break;
+	case KVM_EXIT_X86_RDMSR:
+		k->msr.data = 0;
+		k->msr.error = 0;
+		break;
+	case KVM_EXIT_X86_WRMSR:
+		k->msr.error = 0;
+		break;
+	default:
+		break;
+	}
+}
+
+/* KVM waits for an answer to the exit that it has just given. */
+static bool
+wants_answer(const struct kvm_run *k)
+{
+	return k->exit_reason == KVM_EXIT_IO || k->exit_reason == KVM_EXIT_MMIO ||
+	       k->exit_reason == KVM_EXIT_X86_RDMSR || k->exit_reason == KVM_EXIT_X86_WRMSR;
 }
 
 void
 kvm_settle(struct kvm_cpu *c)
 {
+	int r = 0;
+
 	if (c->open == OPEN_NONE && !c->deferred)
 		return;
 	c->deferred = false;
-	if (c->open == OPEN_RDMSR || c->open == OPEN_WRMSR)
-		c->run->msr.error = 0;
-	complete(c);
+	for (unsigned n = 0; r == 0 && n < SETTLE_MAX; n++) {
+		answer_by_nobody(c);
+		r = complete(c);
+		if (r == 0 && !wants_answer(c->run))
+			return; /* it ended otherwise: nothing waits */
+	}
+	if (r != -EINTR && r != -EAGAIN)
+		log_warn("kvm: vCPU %u: an access stays open: %s", c->id,
+			 r == 0 ? "it has no end" : strerror(-r));
 }
 
 /* ---- exits ---- */

@@ -189,6 +189,8 @@ kvm_stats(struct engine_vcpu *v, void (*fn)(void *arg, const char *name, uint64_
 
 	for (size_t n = 0; n < ARRAY_LEN(row); n++)
 		fn(arg, row[n].name, row[n].value);
+	if (c->id == 0) /* the VM's */
+		fn(arg, "kvm.irqfds", kvm_irqfds_added(c->vm));
 }
 
 static int

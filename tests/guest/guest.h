@@ -26,6 +26,9 @@ void guest_skip(const char *what);
 int guest_summary(void);
 void guest_exit(int status) __attribute__((noreturn));
 
+/* boot.cmdline; "" when there is none. 64-bit guests only. */
+const char *guest_cmdline(void);
+
 /* ---- traps ---- */
 #ifdef __x86_64__
 struct trap_frame {

@@ -3,6 +3,7 @@
 #include "tests/guest/guest.h"
 
 struct tss tss;
+uint32_t guest_start_info; /* start.S: where it is */
 struct dtable idt_pointer;
 
 static struct __attribute__((packed, aligned(16))) gate {
@@ -17,6 +18,15 @@ static uint64_t page_pointers[512] __attribute__((aligned(4096)));
 void (*guest_ap_main)(void);
 extern uint8_t trap_entries[], guest_user_code[], ap_start[], ap_end[];
 void guest_init(void);
+
+const char *
+guest_cmdline(void)
+{
+	enum { CMDLINE = 24 }; /* in PVH's start information: its address, 8 bytes */
+	const char *text = *(const char *const *)(uintptr_t)(guest_start_info + CMDLINE);
+
+	return text != NULL ? text : "";
+}
 
 void
 idt_set(unsigned vector, unsigned selector, unsigned long offset, unsigned access)

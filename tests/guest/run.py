@@ -15,7 +15,7 @@ import tap  # noqa: E402
 
 LHYVE = os.environ.get("LHYVE", "build/lhyve")
 PASSED = 1  # 0 to port 0xf4
-ENDS = {"TRIPLE": 3}  # a first word of what is expected: how else a guest may end
+ENDS = {"TRIPLE": 3, "RESET": 0}  # a first word of what is expected: how else a guest may end
 
 
 def entry(path, name):

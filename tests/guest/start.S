@@ -14,6 +14,7 @@
 	.globl start
 start:
 	cli
+	mov %ebx, guest_start_info
 	mov $stack_top, %esp
 	/* Page directories: 4 x 512 entries of 2 MiB. */
 	mov $directories, %edi

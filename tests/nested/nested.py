@@ -96,7 +96,7 @@ def is_dynamic(path):
     return subprocess.run(["ldd", path], capture_output=True).returncode == 0
 
 
-def run(kernel, files, commands, memory="1536M", cpus=1, seconds=2000):
+def run(kernel, files, commands, memory="1536M", cpus=1, seconds=3000):
     """kernel: vmm.Kernel with KVM modules. files: {name in /test, where the commands run: path}. One CPU: with more, QEMU 7.2
     loses interrupts of a CPU that runs a nested guest."""
     if not shutil.which(QEMU):

@@ -373,6 +373,71 @@ test_msr_faults(void **state)
 	assert_int_equal(r->s.rip, vector + 1);
 }
 
+enum { XCR0_AVX = 7, XSAVE_AVX_BYTES = 576 + 256 };
+
+static bool
+has_avx(const struct rig *r)
+{
+	uint32_t d[4];
+
+	x86_cpuid_query(&r->cpuid, 0xd, 0, d);
+	return (d[0] & XCR0_AVX) == XCR0_AVX;
+}
+
+/* What the guest finds in EBX of CPUID leaf 0xd: what XSAVE needs for what XCR0 has. */
+static void
+expect_xsave_bytes(struct rig *r, unsigned sub, unsigned bytes)
+{
+	uint64_t xcr0 = r->s.xcr0;
+
+	r->s.rip = CODE;
+	r->s.activity = ACT_RUNNING;
+	r->s.gpr[X86_RCX] = sub;
+	LOAD(r, 0x66, 0xb8, 0x0d, 0, 0, 0, 0x0f, 0xa2, 0xf4); /* mov $0xd, %eax; cpuid; hlt */
+	run(r, VM_EXIT_HLT);
+	get(r);
+	assert_int_equal(r->s.gpr[X86_RBX], bytes);
+	assert_int_equal(r->s.xcr0, xcr0);
+}
+
+static void
+test_xsave_sizes_follow_xcr0(void **state)
+{
+	struct rig *r = rig_of(state);
+	uint32_t d1[4];
+
+	if (!has_avx(r))
+		skip();
+	x86_cpuid_query(&r->cpuid, 0xd, 1, d1);
+	for (unsigned round = 0; round < 2; round++) { /* there and back */
+		r->s.xcr0 = 1;
+		expect_xsave_bytes(r, 0, 576);
+		r->s.xcr0 = XCR0_AVX;
+		expect_xsave_bytes(r, 0, XSAVE_AVX_BYTES);
+		if (d1[0] & 2) /* XSAVEC */
+			expect_xsave_bytes(r, 1, XSAVE_AVX_BYTES);
+	}
+}
+
+static void
+test_xsave_sizes_follow_the_guest(void **state)
+{
+	struct rig *r = rig_of(state);
+
+	if (!has_avx(r))
+		skip();
+	r->s.cr4 |= CR4_OSXSAVE;
+	r->s.gpr[X86_RAX] = XCR0_AVX;
+	LOAD(r, 0x66, 0x31, 0xc9, 0x66, 0x31, 0xd2, 0x0f, 0x01, 0xd1, 0xf4); /* XCR0 = EAX; hlt */
+	run(r, VM_EXIT_HLT);
+	get(r);
+	if (r->s.xcr0 != XCR0_AVX) {
+		print_message("this host's processor runs XSETBV without telling KVM\n");
+		skip();
+	}
+	expect_xsave_bytes(r, 0, XSAVE_AVX_BYTES);
+}
+
 static void
 test_state_may_replace_an_open_access(void **state)
 {
@@ -387,6 +452,32 @@ test_state_may_replace_an_open_access(void **state)
 	get(r);
 	assert_int_equal(r->s.gpr[X86_RAX], 0x33);
 	assert_int_equal(r->s.rip, CODE + 3);
+}
+
+/* Of one instruction there may be more accesses than one: none may go on in the state that comes instead. */
+static void
+test_state_may_replace_accesses_half_done(void **state)
+{
+	static const uint8_t half_done[][6] = {
+	    {0x66, 0xa1, 0xff, 0x0f},	    /* movl 0xfff, %eax: in three pieces */
+	    {0x66, 0xa3, 0xff, 0x0f},	    /* movl %eax, 0xfff */
+	    {0x66, 0x01, 0x06, 0xff, 0x0f}, /* addl %eax, 0xfff: and three more */
+	};
+	struct rig *r = rig_of(state);
+	const struct x86_state s = r->s;
+
+	for (size_t n = 0; n < ARRAY_LEN(half_done); n++) {
+		r->s = s;
+		r->s.seg[X86_DS].base = 0x200000;
+		load(r, half_done[n], sizeof(half_done[n]));
+		run(r, VM_EXIT_MMIO);
+		r->s = s;
+		LOAD(r, 0xb0, 0x33, 0xf4); /* mov $0x33, %al; hlt */
+		run(r, VM_EXIT_HLT);
+		get(r);
+		assert_int_equal(r->s.gpr[X86_RAX], 0x33);
+		assert_int_equal(r->s.rip, CODE + 3);
+	}
 }
 
 /* ---- kicks and interrupts ---- */
@@ -585,7 +676,10 @@ main(void)
 	    TEST(test_rom_swallows_writes),
 	    TEST(test_board_msrs),
 	    TEST(test_msr_faults),
+	    TEST(test_xsave_sizes_follow_xcr0),
+	    TEST(test_xsave_sizes_follow_the_guest),
 	    TEST(test_state_may_replace_an_open_access),
+	    TEST(test_state_may_replace_accesses_half_done),
 	    TEST(test_a_kick_before_the_run),
 	    TEST(test_a_kick_lets_the_instruction_end),
 	    TEST(test_no_kick_is_lost),

@@ -149,6 +149,30 @@ signalled(struct rig *r)
 	return read(r->fd, &count, sizeof(count)) == sizeof(count) ? count : 0;
 }
 
+struct messages {
+	uint64_t by_call, by_irqfd;
+};
+
+static void
+on_counter(void *arg, const char *name, uint64_t value)
+{
+	struct messages *m = arg;
+
+	if (strcmp(name, "messages") == 0)
+		m->by_call = value;
+	else if (strcmp(name, "messages.by_irqfd") == 0)
+		m->by_irqfd = value;
+}
+
+static struct messages
+counted(struct rig *r)
+{
+	struct messages m = {~0ull, ~0ull};
+
+	pci_root_device_ops.stats(r->root, on_counter, &m);
+	return m;
+}
+
 static void
 raise_many(struct rig *r, unsigned n)
 {
@@ -173,9 +197,12 @@ test_msix_route(void **state)
 	pci_msix_device_ops.start(r->m);
 	pci_msix_raise(r->m, 1);
 	assert_int_equal(r->sent, 1001);
+	assert_int_equal(counted(r).by_irqfd, 0);
 	raise_many(r, 1);
 	assert_true(r->sent > 0 && r->sent < 1000);
 	assert_int_equal(signalled(r), 1000 - r->sent);
+	assert_int_equal(counted(r).by_irqfd, 1000 - r->sent);
+	assert_int_equal(counted(r).by_call, 1001 + r->sent);
 	assert_int_equal(r->addr, 0xfee01000);
 	assert_int_equal(r->data, 0x41);
 
