@@ -149,6 +149,13 @@ vmctx_clock(struct vmctx *ctx)
 }
 
 void
+vmctx_tidy(struct vmctx *ctx)
+{
+	if (ctx->ops->tidy != NULL)
+		ctx->ops->tidy();
+}
+
+void
 vmctx_set_tuning(struct vmctx *ctx, const struct vm_tuning *t)
 {
 	LH_ASSERT(ctx->vm == NULL);
