@@ -331,7 +331,8 @@ writer_start(struct console *c, struct err *err)
 	ret = pthread_create(&c->writer, NULL, writer_main, c);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (ret != 0)
-		return err_set(err, ret, "%s: no thread: %s", c->name, strerror(ret));
+		return err_set(err, ret, "%s: no thread: %s (raise the limit of processes: ulimit -u)",
+			       c->name, strerror(ret));
 	return 0;
 }
 

@@ -60,9 +60,10 @@ def control_socket():
     """The client is cut off, and the guest runs on, till its power button ends it (tests/guest/control.c)."""
     with tempfile.TemporaryDirectory() as top:
         path = os.path.join(top, "socket")
-        p = subprocess.Popen([LHYVE, "-o", "engine=soft", "-c", "2", "-l", "pc-testdev", "-l", "com1,stdio", "-o", f"control.socket={path}", "-o",
-                              f"boot.kernel={GUEST}", "vm"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                             stderr=subprocess.PIPE, env=with_library(top, "libmicrohttpd.so.12", None))
+        p = subprocess.Popen([LHYVE, "-o", "engine=soft", "-c", "2", "-l", "pc-testdev", "-l", "com1,stdio",
+                              "-o", f"control.socket={path}", "-o", f"boot.kernel={GUEST}", "vm"],
+                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                             env=with_library(top, "libmicrohttpd.so.12", None))
         try:
             assert p.stdout.read(1), "the guest says nothing"
             with socket.socket(socket.AF_UNIX) as s:

@@ -461,7 +461,8 @@ control_start(struct control *ctl, struct board *b, const char *engine, struct e
 			       strerror(errno));
 	r = pthread_create(&ctl->thread, NULL, control_main, ctl);
 	if (r != 0)
-		return err_set(err, r, "control: no thread: %s", strerror(r));
+		return err_set(err, r, "control: no thread: %s (raise the limit of processes: ulimit -u)",
+			       strerror(r));
 	ctl->started = true;
 	return 0;
 }
