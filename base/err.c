@@ -69,3 +69,17 @@ lh_assert_failed(const char *expr, const char *file, int line)
 	fprintf(stderr, "lhyve: %s:%d: broken invariant: %s (this is a bug in lhyve)\n", file, line, expr);
 	abort();
 }
+
+const char *
+err_limit_hint(int code)
+{
+	switch (code) {
+	case EMFILE:
+	case ENFILE:
+		return " (raise the limit of open files: ulimit -n)";
+	case EFBIG:
+		return " (raise the limit of file sizes: ulimit -f)";
+	default:
+		return "";
+	}
+}

@@ -23,6 +23,9 @@ int err_set(struct err *err, int code, const char *fmt, ...) LH_PRINTF(3, 4);
 /* Put "prefix: " before the message already there. Returns -err->code. */
 int err_prefix(struct err *err, const char *fmt, ...) LH_PRINTF(2, 3);
 
+/* What to do about a limit of the process that an errno tells of: " (raise ...)", or "". */
+const char *err_limit_hint(int code);
+
 /* A broken invariant: stays on in release builds, prints file:line and aborts. */
 #define LH_ASSERT(x) ((x) ? (void)0 : lh_assert_failed(#x, __FILE__, __LINE__))
 void lh_assert_failed(const char *expr, const char *file, int line) __attribute__((noreturn, cold));

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The host's TSC (SDM vol. 3B 18.17; perf_event_open(2), cap_user_time). No state but
- * the frequency, found once under pthread_once.
+ * the frequency, found once under pthread_once, and what KVM said of it.
  */
 #include "base/tsc_host.h"
 
@@ -10,6 +10,7 @@
 #include <linux/kvm.h>
 #include <linux/perf_event.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -102,13 +103,25 @@ khz_from_task_event(void)
 	return khz_from_perf(0, -1);
 }
 
+static _Atomic int told_khz; /* by KVM, when it was asked elsewhere */
+
+void
+tsc_host_told(int khz)
+{
+	if (khz > 0)
+		atomic_store(&told_khz, khz);
+}
+
 /* A VM that no vCPU runs in: KVM tells the rate that it would give it, the host's (KVM_CAP_VM_TSC_CONTROL).
  */
 static uint64_t
 khz_from_kvm(void)
 {
-	int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC), vm, khz = -1;
+	int fd, vm, khz = atomic_load(&told_khz);
 
+	if (khz > 0)
+		return (uint64_t)khz;
+	fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 	if (fd < 0)
 		return 0;
 	vm = ioctl(fd, KVM_CREATE_VM, 0);

@@ -16,6 +16,10 @@ bool tsc_host_usable(void);
  */
 uint64_t tsc_host_khz(void);
 
+/* What KVM said (KVM_GET_TSC_KHZ of a VM, or an error) to somebody who had a VM: it need not be asked again.
+ */
+void tsc_host_told(int khz);
+
 static inline uint64_t
 tsc_host_read(void)
 {

@@ -261,6 +261,7 @@ make_vm(struct board *b, struct err *err)
 	    .soft_interpret = b->cfg.soft_interpret,
 	    .soft_code_cache = b->cfg.soft_code_cache,
 	    .clock_stands = true,
+	    .tidies = true,
 	};
 	struct vm_error why;
 
@@ -340,7 +341,8 @@ make_cpu_set(struct board *b, struct err *err)
 	return b->cpus != NULL ? 0 : -err->code;
 }
 
-/* The TSC's rate takes a while to find, and nothing needs it before the processors are made. */
+/* What takes a while and is not waited for: the TSC's rate, which nothing needs before the processors are
+ * made. */
 static void *
 find_tsc_rate(void *clock)
 {
@@ -357,9 +359,9 @@ build(struct board *b, struct err *err)
 	int ret;
 
 	ret = make_vm(b, err);
-	finding = ret == 0 && pthread_create(&finder, NULL, find_tsc_rate, b->clock) == 0;
 	if (ret == 0)
 		ret = probe_cpuid(b, err);
+	finding = ret == 0 && pthread_create(&finder, NULL, find_tsc_rate, b->clock) == 0;
 	if (ret == 0)
 		ret = machine_layout(&b->machine, b->cfg.memory_bytes, b->phys_bits, err);
 	if (ret == 0)
@@ -437,6 +439,7 @@ board_run(struct board *b)
 	}
 	if (ret == 0) {
 		b->started = true;
+		vmctx_tidy(b->vm);
 		if (b->apic != VM_APIC_USER)
 			look_for_halt(b);
 		evloop_run(b->loop);

@@ -738,9 +738,10 @@ cpus_start(struct cpus *c, struct err *err)
 			pthread_mutex_lock(&c->park_lock);
 			c->running--;
 			pthread_mutex_unlock(&c->park_lock);
-			return err_set(err, ret,
-				       "cpu%u: no thread: %s (fewer CPUs, or raise the limit of processes)",
-				       i, strerror(ret));
+			return err_set(
+			    err, ret,
+			    "cpu%u: no thread: %s (fewer CPUs, or raise the limit of processes: ulimit -u)",
+			    i, strerror(ret));
 		}
 		p->started = true;
 	}

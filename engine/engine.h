@@ -121,8 +121,8 @@ struct engine_accel {
 	int (*set_ioapic)(struct engine_vm *vm, const struct x86_ioapic *io);
 	int (*get_pic)(struct engine_vm *vm, struct x86_pic pic[2]);
 	int (*set_pic)(struct engine_vm *vm, const struct x86_pic pic[2]);
-	/* KERNEL: the 8254 and port 0x61. Its IRQ0 goes to the 8259s' line 0 and the I/O APIC's pin 2. Setting
-	 * starts each count anew; NULL: no IRQ0 comes until the next one. */
+	/* KERNEL: the 8254 and port 0x61. Its IRQ0 goes to the 8259s' line 0 and the I/O APIC's pin 2.
+	 * Setting starts each count anew; NULL: no IRQ0 comes until the next one. */
 	int (*get_pit)(struct engine_vm *vm, struct x86_pit *pit);
 	int (*set_pit)(struct engine_vm *vm, const struct x86_pit *pit);
 	/* SPLIT and KERNEL: the vCPU's local APIC, while it does not run. */
@@ -145,6 +145,9 @@ struct engine_ops {
 	int (*usable)(struct err *err);
 	/* Does all of it work, as far as can be told by running a few guest instructions? 0, or -errno. */
 	int (*probe)(struct err *err);
+	/* Unmake what finding out about the host has left; it takes a while, and is best called after the
+	 * first vCPU was made. vm_destroy() does it too. NULL: nothing is ever left. */
+	void (*tidy)(void);
 	struct engine_vm *(*vm_create)(const struct engine_vm_cfg *cfg, struct err *err);
 	void (*vm_destroy)(struct engine_vm *vm);
 	/* Which CPUID features the engine can give on this host: host leaves, filtered. */

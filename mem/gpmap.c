@@ -38,8 +38,8 @@ memobj_create(const char *name, uint64_t size, struct err *err)
 	m->size = size;
 	m->fd = memfd_create(name, MFD_CLOEXEC);
 	if (m->fd < 0 || size > INT64_MAX || ftruncate(m->fd, (off_t)size) != 0) {
-		err_set(err, errno, "memory: %s, %llu MiB: %s", name, (unsigned long long)(size / MIB),
-			strerror(errno));
+		err_set(err, errno, "memory: %s, %llu MiB: %s%s", name, (unsigned long long)(size / MIB),
+			strerror(errno), err_limit_hint(errno));
 		goto fail;
 	}
 	m->hva = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, m->fd, 0);

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 #include "base/log.h"
@@ -28,6 +29,9 @@
 #include "vmm/version.h"
 
 enum { EXIT_ERROR = BOARD_ERROR };
+
+/* Of each thread: the limit is what the C library gives to others than the first. */
+#define STACK_MIN (256 * KIB)
 
 /* The thread that takes signals while a board runs. */
 struct signal_watch {
@@ -83,17 +87,21 @@ signal_watch_start(struct signal_watch *w, struct board *b, const sigset_t *set,
 	w->board = b;
 	w->signal_fd = signalfd(-1, set, SFD_CLOEXEC);
 	w->stop_fd = eventfd(0, EFD_CLOEXEC);
-	if (w->signal_fd < 0 || w->stop_fd < 0)
-		r = errno;
-	else
+	r = w->signal_fd < 0 || w->stop_fd < 0 ? errno : 0;
+	if (r != 0) {
+		err_set(err, r, "signals: %s%s", strerror(r), err_limit_hint(r));
+	} else {
 		r = pthread_create(&w->thread, NULL, signal_main, w);
-	if (r == 0)
-		return 0;
+		if (r == 0)
+			return 0;
+		err_set(err, r, "signals: no thread: %s (raise the limit of processes: ulimit -u)",
+			strerror(r));
+	}
 	if (w->signal_fd >= 0)
 		close(w->signal_fd);
 	if (w->stop_fd >= 0)
 		close(w->stop_fd);
-	return err_set(err, r, "signals: %s", strerror(r));
+	return -r;
 }
 
 static void
@@ -244,8 +252,20 @@ act(struct config *c, enum options_action action, const char *file)
 	return run_machine(c);
 }
 
-int
-main(int argc, char **argv)
+static int
+check_stack(struct err *err)
+{
+	struct rlimit l;
+
+	if (getrlimit(RLIMIT_STACK, &l) != 0 || l.rlim_cur == RLIM_INFINITY || l.rlim_cur >= STACK_MIN)
+		return 0;
+	return err_set(err, ENOMEM, "stacks of %llu KiB are too small (raise the limit: ulimit -s %llu)",
+		       (unsigned long long)(l.rlim_cur / KIB), (unsigned long long)(STACK_MIN / KIB));
+}
+
+/* A function of its own: no stack before it has been checked. */
+static __attribute__((noinline)) int
+run(int argc, char **argv)
 {
 	enum options_action action;
 	const char *file;
@@ -260,4 +280,12 @@ main(int argc, char **argv)
 		status = act(c, action, file);
 	config_destroy(c);
 	return status;
+}
+
+int
+main(int argc, char **argv)
+{
+	struct err err = {0};
+
+	return check_stack(&err) == 0 ? run(argc, argv) : complain(&err);
 }

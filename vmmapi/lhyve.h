@@ -28,12 +28,13 @@ struct vm_tuning {
 	bool strict_msr; /* unknown MSR: #GP; else reads 0, writes dropped */
 	bool pmu;	 /* performance counters count */
 	bool vmware_backdoors;
-	bool pit_discard; /* ticks of a kernel's 8254 that the host is late for are lost */
+	bool pit_discard;	  /* ticks of a kernel's 8254 that the host is late for are lost */
 	bool soft_verify;	  /* translated code is repeated by the interpreter and compared */
 	bool soft_profile;	  /* runs of translated code are counted */
 	bool soft_perf_map;	  /* write a map of translated code for perf */
 	const char *soft_symbols; /* the guest's, for that map: a file of nm's form; NULL: none */
 	bool soft_interpret;	  /* the soft engine translates nothing */
+	bool tidies;		  /* the caller calls vmctx_tidy(), not vm_vcpu_open() */
 	bool clock_stands;	  /* the caller starts the clock, not the first vCPU */
 	uint64_t soft_code_cache; /* bytes for translated code; 0: a default */
 	struct vm_trace trace;
@@ -43,6 +44,8 @@ struct vm_tuning {
 void vmctx_set_tuning(struct vmctx *ctx, const struct vm_tuning *t);
 /* Guest memory as devices see it. Lives as long as the VM. */
 struct gpmap *vmctx_gpmap(struct vmctx *ctx);
+/* With vm_tuning.tidies: once the first vCPU runs. Any thread. */
+void vmctx_tidy(struct vmctx *ctx);
 /* The VM's clock: it is the caller's to attach to an event loop when there is no VM_CREATE_INTC. */
 struct vm_clock *vmctx_clock(struct vmctx *ctx);
 

@@ -38,6 +38,8 @@ vm_vcpu_open(struct vmctx *ctx, int id)
 	pthread_cond_init(&v->woken, NULL);
 	if (md_vcpu_init(v, &err) == 0) {
 		ctx->vcpu[id] = v;
+		if (!ctx->tuning.tidies)
+			vmctx_tidy(ctx);
 		return v;
 	}
 	(void)vmctx_fail_err(ctx, &err);

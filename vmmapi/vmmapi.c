@@ -149,6 +149,13 @@ vmctx_clock(struct vmctx *ctx)
 }
 
 void
+vmctx_tidy(struct vmctx *ctx)
+{
+	if (ctx->ops->tidy != NULL)
+		ctx->ops->tidy();
+}
+
+void
 vmctx_set_tuning(struct vmctx *ctx, const struct vm_tuning *t)
 {
 	LH_ASSERT(ctx->vm == NULL);
@@ -181,7 +188,8 @@ start_loop(struct vmctx *ctx, struct err *err)
 	r = pthread_create(&ctx->thread, NULL, loop_main, ctx->loop);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (r != 0)
-		return err_set(err, r, "%s: no thread: %s", ctx->name, strerror(r));
+		return err_set(err, r, "%s: no thread: %s (raise the limit of processes: ulimit -u)",
+			       ctx->name, strerror(r));
 	ctx->loop_runs = true;
 	return 0;
 }

@@ -19,7 +19,7 @@ struct x86_cpuid {
 	struct x86_cpuid_leaf leaf[X86_CPUID_MAX];
 };
 
-/* Fill from the host processor: basic, structured, extended leaves; nothing above 0x40000000. */
+/* Fill from the host processor: the leaves that tell of the processor itself, in ascending order. */
 void x86_cpuid_host(struct x86_cpuid *t);
 /* The leaf's entry, or NULL. Made when `add` and there is room. */
 struct x86_cpuid_leaf *x86_cpuid_find(struct x86_cpuid *t, uint32_t leaf, uint32_t subleaf, bool add);

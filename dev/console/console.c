@@ -203,20 +203,21 @@ console_in_begin(struct console *c, int fd)
 bool
 console_tx(struct console *c, uint8_t byte)
 {
-	bool ok = true;
+	bool ok = true, first = false;
 
 	pthread_mutex_lock(&c->lock);
 	if (c->out_fd >= 0) {
 		ok = c->out_len < CONSOLE_OUT_BYTES;
 		if (ok) {
+			first = c->out_len == 0;
 			c->out[(c->out_head + c->out_len++) % CONSOLE_OUT_BYTES] = byte;
-			if (c->out_len == 1)
-				pthread_cond_signal(&c->work);
 		} else {
 			c->refused = true;
 		}
 	}
 	pthread_mutex_unlock(&c->lock);
+	if (first) /* without the lock, which the writer takes first */
+		pthread_cond_signal(&c->work);
 	return ok;
 }
 
@@ -330,7 +331,8 @@ writer_start(struct console *c, struct err *err)
 	ret = pthread_create(&c->writer, NULL, writer_main, c);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (ret != 0)
-		return err_set(err, ret, "%s: no thread: %s", c->name, strerror(ret));
+		return err_set(err, ret, "%s: no thread: %s (raise the limit of processes: ulimit -u)",
+			       c->name, strerror(ret));
 	return 0;
 }
 

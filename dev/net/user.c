@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "base/evloop.h"
+#include "base/library.h"
 #include "base/log.h"
 #include "base/util.h"
 #include "dev/net/net.h"
@@ -28,6 +29,17 @@
 enum { KEPT_BYTES_MAX = 8 << 20, NSEC_PER_MSEC = 1000000 };
 
 struct user;
+
+/* libslirp's functions. It comes when the first card asks for it, and with it GLib. */
+struct slirp_library {
+	__typeof__(slirp_new) *new;
+	__typeof__(slirp_cleanup) *cleanup;
+	__typeof__(slirp_add_hostfwd) *add_hostfwd;
+	__typeof__(slirp_input) *input;
+	__typeof__(slirp_pollfds_fill) *pollfds_fill;
+	__typeof__(slirp_pollfds_poll) *pollfds_poll;
+	__typeof__(slirp_handle_timer) *handle_timer;
+};
 
 /* A descriptor of libslirp's. */
 struct watched {
@@ -55,6 +67,7 @@ struct user_timer {
 
 struct user {
 	struct net_backend net; /* first */
+	struct slirp_library lib;
 	Slirp *slirp;
 	struct watched **watch; /* by descriptor */
 	size_t watches;
@@ -120,7 +133,7 @@ on_user_timer(void *arg, uint32_t events)
 	(void)events;
 	if (read(t->fd, &count, sizeof(count)) != sizeof(count))
 		return;
-	slirp_handle_timer(t->u->slirp, t->id, t->opaque);
+	t->u->lib.handle_timer(t->u->slirp, t->id, t->opaque);
 	pump(t->u);
 }
 
@@ -228,7 +241,7 @@ get_ready(int index, void *opaque)
 static void
 poll_slirp(struct user *u)
 {
-	slirp_pollfds_poll(u->slirp, 0, get_ready, u);
+	u->lib.pollfds_poll(u->slirp, 0, get_ready, u);
 }
 
 static void
@@ -317,7 +330,7 @@ pump(struct user *u)
 		if (u->watch[i] != NULL)
 			u->watch[i]->wanted = false;
 	}
-	slirp_pollfds_fill(u->slirp, &timeout_ms, add_poll, u);
+	u->lib.pollfds_fill(u->slirp, &timeout_ms, add_poll, u);
 	for (size_t i = 0; i < u->watches; i++) {
 		struct watched *w = u->watch[i];
 
@@ -341,7 +354,7 @@ user_send(struct net_backend *n, const uint8_t *hdr, const uint8_t *frame, size_
 	struct user *u = (struct user *)n;
 
 	(void)hdr;
-	slirp_input(u->slirp, frame, (int)len);
+	u->lib.input(u->slirp, frame, (int)len);
 	return true;
 }
 
@@ -402,7 +415,7 @@ user_destroy(struct net_backend *n)
 	struct user *u = (struct user *)n;
 
 	if (u->slirp != NULL)
-		slirp_cleanup(u->slirp);
+		u->lib.cleanup(u->slirp);
 	if (u->timer >= 0)
 		close(u->timer);
 	for (size_t i = 0; i < u->watches; i++)
@@ -430,6 +443,26 @@ static const struct net_backend_ops user_ops = {
 
 /* ---- making ---- */
 
+#define SONAME "libslirp.so.0" /* of 4.1 and later */
+
+#define FUNCTION(member)                                                 \
+	{                                                                \
+		"slirp_" #member, offsetof(struct slirp_library, member) \
+	}
+
+static int
+load_slirp(struct user *u, struct err *err)
+{
+	static const struct library_function functions[] = {
+	    FUNCTION(new),	    FUNCTION(cleanup),	    FUNCTION(add_hostfwd),  FUNCTION(input),
+	    FUNCTION(pollfds_fill), FUNCTION(pollfds_poll), FUNCTION(handle_timer),
+	};
+
+	if (library_load(SONAME, "libslirp", functions, ARRAY_LEN(functions), &u->lib, err) != 0)
+		return err_prefix(err, "%s", u->net.where);
+	return 0;
+}
+
 static int
 add_forward(struct user *u, const char *text, struct err *err)
 {
@@ -441,7 +474,7 @@ add_forward(struct user *u, const char *text, struct err *err)
 			       u->net.where, text);
 	host.s_addr = f.host_addr;
 	guest.s_addr = f.guest_addr;
-	if (slirp_add_hostfwd(u->slirp, f.udp, host, f.host_port, guest, f.guest_port) != 0)
+	if (u->lib.add_hostfwd(u->slirp, f.udp, host, f.host_port, guest, f.guest_port) != 0)
 		return err_set(err, errno, "%s.hostfwd: %s: %s (choose another port)", u->net.where, text,
 			       strerror(errno));
 	return 0;
@@ -482,7 +515,7 @@ make_slirp(struct user *u, unsigned mtu, struct err *err)
 	inet_pton(AF_INET6, "fec0::", &c.vprefix_addr6);
 	inet_pton(AF_INET6, "fec0::2", &c.vhost6);
 	inet_pton(AF_INET6, "fec0::3", &c.vnameserver6);
-	u->slirp = slirp_new(&c, &callbacks, u);
+	u->slirp = u->lib.new(&c, &callbacks, u);
 	return u->slirp != NULL ? 0 : err_set(err, EINVAL, "%s: libslirp does not start", u->net.where);
 }
 
@@ -503,7 +536,8 @@ net_user_create(const struct pci_model_env *env, unsigned mtu, struct err *err)
 	u->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
 	if (u->timer < 0)
 		err_set(err, errno, "%s: a timer: %s", env->where, strerror(errno));
-	else if (make_slirp(u, mtu, err) == 0 && (forwards == NULL || add_forwards(u, forwards, err) == 0))
+	else if (load_slirp(u, err) == 0 && make_slirp(u, mtu, err) == 0 &&
+		 (forwards == NULL || add_forwards(u, forwards, err) == 0))
 		return &u->net;
 	user_destroy(&u->net);
 	return NULL;

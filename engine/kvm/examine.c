@@ -12,10 +12,12 @@
 #include <cpuid.h>
 #include <errno.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
+#include "base/tsc_host.h"
 #include "base/util.h"
 #include "engine/kvm/internal.h"
 #include "x86/state.h"
@@ -271,8 +273,6 @@ rig_set_up(struct rig *r)
 	r->run = mmap(NULL, r->dev.run_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, r->vcpu, 0);
 	if (r->run == MAP_FAILED)
 		return -errno;
-	if (set_cpuid(r) != 0)
-		return -EIO;
 	return kvm_ioctl(r->vcpu, KVM_GET_SREGS, &r->initial);
 }
 
@@ -290,9 +290,10 @@ rig_close(struct rig *r)
 	kvm_dev_close(&r->dev);
 }
 
-/* A rig that is set up, or an error; rig_close() in either case. */
+/* A rig with the guest's table of CPUID, or all that KVM offers (NULL); or an error. rig_close() in either
+ * case. */
 static int
-rig_open(struct rig *r, struct err *err)
+rig_open(struct rig *r, const struct x86_cpuid *cpuid, struct err *err)
 {
 	int ret;
 
@@ -304,6 +305,8 @@ rig_open(struct rig *r, struct err *err)
 	if (r->vm < 0)
 		return r->vm;
 	ret = rig_set_up(r);
+	if (ret == 0)
+		ret = cpuid != NULL ? kvm_cpuid_set(r->vcpu, cpuid, err) : set_cpuid(r);
 	if (ret != 0)
 		err_set(err, -ret, "kvm: no VM for a probe: %s", strerror(-ret));
 	return ret;
@@ -313,7 +316,7 @@ int
 kvm_examine(unsigned wanted, struct err *err)
 {
 	struct rig r;
-	int broken = 0, ret = rig_open(&r, err);
+	int broken = 0, ret = rig_open(&r, NULL, err);
 
 	for (unsigned n = 0; ret == 0 && n < KVM_PARTS; n++) {
 		if ((wanted >> n & 1) && offered(&r, n) && !part_works(&r, n))
@@ -341,17 +344,44 @@ kvm_examine_int(struct err *err)
 	return found;
 }
 
+/*
+ * The machine of the last kvm_ask_cpuid(). Unmaking it takes longer than the rest of it, and making the first
+ * vCPU of another VM is quicker while it is there: so it waits for somebody who has the time.
+ */
+static _Atomic(struct rig *) kept;
+
+static void
+keep(struct rig *r)
+{
+	struct rig *before = atomic_exchange(&kept, r);
+
+	if (before != NULL) {
+		rig_close(before);
+		free(before);
+	}
+}
+
+void
+kvm_examine_end(void)
+{
+	keep(NULL);
+}
+
 bool
 kvm_ask_cpuid(const struct x86_cpuid *offer, struct kvm_cpuid2 *told)
 {
-	struct rig r;
+	struct rig *r = malloc(sizeof(*r));
 	struct err err = {0};
-	bool ok = rig_open(&r, &err) == 0 && kvm_cpuid_set(r.vcpu, offer, &err) == 0 &&
-		  kvm_ioctl(r.vcpu, KVM_GET_CPUID2, told) == 0;
+	bool ok = false;
 
-	if (ok && set_cpuid(&r) == 0)
-		atomic_store(&int_found, part_works(&r, KVM_PART_INT) ? 0 : 1 << KVM_PART_INT);
-	rig_close(&r);
+	if (r == NULL)
+		return false;
+	if (rig_open(r, offer, &err) == 0) {
+		tsc_host_told(kvm_ioctl_n(r->vm, KVM_GET_TSC_KHZ, 0));
+		ok = kvm_ioctl(r->vcpu, KVM_GET_CPUID2, told) == 0;
+		atomic_store(&int_found, part_works(r, KVM_PART_INT) ? 0 : 1 << KVM_PART_INT);
+	}
+	keep(r);
 	return ok;
 }
 
@@ -381,7 +411,7 @@ int
 kvm_examine_steps(struct err *err)
 {
 	struct rig r;
-	int ret = rig_open(&r, err);
+	int ret = rig_open(&r, NULL, err);
 
 	if (ret == 0 && (!steps(&r, KVM_PART_REAL, 3) || !steps(&r, KVM_PART_LONG, 5)))
 		ret = err_set(err, ENOTSUP, "kvm: guest code is not stepped through here");

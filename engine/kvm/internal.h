@@ -16,7 +16,7 @@
 #include "engine/engine.h"
 #include "engine/kvm/dev.h"
 
-enum { KVM_MSR_ROWS = 96 };
+enum { KVM_MSR_ROWS = 96, KVM_XSAVE_PARTS = 5 };
 
 struct kvm_vm {
 	struct kvm_dev dev;
@@ -34,10 +34,10 @@ struct kvm_vm {
 		pthread_mutex_t lock;
 		struct x86_pin_message pin[X86_IOAPIC_PINS];
 		unsigned pins;
-		struct kvm_msi_route *msi; /* made when first needed */
-		uint64_t irqfds;	   /* added so far, for the statistics */
-	} routes;			   /* routes.c */
-	unsigned xsave_bytes;
+		struct kvm_msi_route *msi;		     /* made when first needed */
+		uint64_t irqfds;			     /* added so far, for the statistics */
+	} routes;					     /* routes.c */
+	unsigned xsave_bytes, xsave_offset[KVM_XSAVE_PARTS]; /* xstate.c */
 	/* Rows of the canonical MSRs that KVM holds (msr.c). Found out with the first vCPU. */
 	bool msrs_known, msr_held[KVM_MSR_ROWS];
 
@@ -201,6 +201,7 @@ int kvm_sregs_set(struct kvm_cpu *c, const struct kvm_sregs2 *k);
 int kvm_set_apic_base(struct kvm_cpu *c, uint64_t base);
 
 /* xstate.c */
+void kvm_xstate_init(struct kvm_vm *vm);
 int kvm_xstate_fetch(struct kvm_cpu *c, struct x86_xstate *x);
 int kvm_xstate_store(struct kvm_cpu *c, const struct x86_xstate *x);
 
@@ -222,6 +223,8 @@ bool kvm_cpuid_suspicious(void);
 void kvm_cpuid_filter(struct x86_cpuid *t);
 /* examine.c: what a vCPU that is offered this table tells its guest; `told` has room for nent entries. */
 bool kvm_ask_cpuid(const struct x86_cpuid *offer, struct kvm_cpuid2 *told);
+/* Unmake the VM that kvm_ask_cpuid() left. */
+void kvm_examine_end(void);
 LH_MUST_CHECK int kvm_cpuid_set(int vcpu_fd, const struct x86_cpuid *t, struct err *err);
 
 /* assist.c */

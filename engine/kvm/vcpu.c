@@ -227,6 +227,7 @@ const struct engine_ops engine_kvm = {
     .name = "kvm",
     .usable = kvm_usable,
     .probe = kvm_probe,
+    .tidy = kvm_examine_end,
     .vm_create = kvm_vm_create,
     .vm_destroy = kvm_vm_destroy,
     .cpuid_filter = kvm_cpuid_filter,

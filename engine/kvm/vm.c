@@ -96,6 +96,7 @@ read_xsave_size(struct kvm_vm *vm, struct err *err)
 {
 	int bytes = kvm_ioctl_n(vm->fd, KVM_CHECK_EXTENSION, KVM_CAP_XSAVE2);
 
+	kvm_xstate_init(vm);
 	vm->xsave_bytes = MAX((unsigned)MAX(bytes, 0), (unsigned)sizeof(struct kvm_xsave));
 	if (vm->xsave_bytes > 64 * KIB)
 		return err_set(err, ENOTSUP, "kvm: state of %u bytes", vm->xsave_bytes);
@@ -109,6 +110,7 @@ kvm_vm_destroy(struct engine_vm *v)
 {
 	struct kvm_vm *vm = kvm_vm_of(v);
 
+	kvm_examine_end();
 	if (vm == NULL)
 		return;
 	if (vm->soft != NULL)

@@ -696,6 +696,8 @@ bool soft_io_allowed(struct soft_cpu *cpu, uint16_t port, unsigned size);
 /* ---- stubs (stub.c) ---- */
 struct soft_stub_pool;
 struct soft_stub_pool *soft_stub_pool_create(struct err *err);
+/* Memory for generated code cannot be had; errno says why. */
+void soft_no_code_memory(struct err *err);
 void soft_stub_pool_destroy(struct soft_stub_pool *p);
 bool soft_stub_full(const struct soft_stub_pool *p);
 void soft_stub_reset(struct soft_stub_pool *p); /* nobody holds a stub */

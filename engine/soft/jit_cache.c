@@ -89,8 +89,7 @@ soft_jit_create(uint64_t cache_bytes, struct err *err)
 	soft_jit_fill(j, 0);
 	return j;
 fail:
-	err_set(err, errno != 0 ? errno : ENOMEM,
-		"soft engine: no memory for translated code (noexec policy?)");
+	soft_no_code_memory(err);
 	if (fd >= 0)
 		close(fd);
 	soft_jit_destroy(j);

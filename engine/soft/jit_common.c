@@ -8,6 +8,7 @@
  *
  * All of them want the flags in AX.
  */
+#include <sys/platform/x86.h>
 #include "engine/soft/jit_int.h"
 
 const uint8_t jit_host[16] = {H_R9, H_R15,   H_RDX,   H_RBX,   H_R14,	H_RBP, H_RSI, H_RDI,
@@ -91,7 +92,7 @@ mov_vec(struct emit *e, bool store, unsigned r, int level)
 static int
 vec_level(void)
 {
-	return __builtin_cpu_supports("avx512bw") ? 2 : __builtin_cpu_supports("avx") ? 1 : 0;
+	return CPU_FEATURE_ACTIVE(AVX512BW) ? 2 : CPU_FEATURE_ACTIVE(AVX) ? 1 : 0;
 }
 
 static void

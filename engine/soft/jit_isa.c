@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Which guest instructions the host's own can stand for, what they need, and what they do with EFLAGS. */
-#include <cpuid.h>
+#include <sys/platform/x86.h>
 #include "engine/soft/jit_int.h"
 #include "engine/soft/stub.h"
 
@@ -120,13 +120,8 @@ static const struct isa {
     {ZYDIS_ISA_SET_SSE2MMX, 0, 4},
 };
 
-static bool
-cpuid_bit(unsigned leaf, unsigned reg, unsigned bit)
-{
-	unsigned r[4];
-	return __get_cpuid_count(leaf, 0, &r[0], &r[1], &r[2], &r[3]) && (r[reg] >> bit & 1);
-}
-
+/* What the C library found at its own start: executing CPUID costs a guest of another hypervisor 7 us a time.
+ */
 static bool
 host_has(unsigned n)
 {
@@ -134,43 +129,43 @@ host_has(unsigned n)
 	case 0:
 		return true;
 	case 1:
-		return __builtin_cpu_supports("sse3");
+		return CPU_FEATURE_ACTIVE(SSE3);
 	case 2:
-		return __builtin_cpu_supports("ssse3");
+		return CPU_FEATURE_ACTIVE(SSSE3);
 	case 3:
-		return __builtin_cpu_supports("sse4.1");
+		return CPU_FEATURE_ACTIVE(SSE4_1);
 	case 4:
-		return __builtin_cpu_supports("sse4.2");
+		return CPU_FEATURE_ACTIVE(SSE4_2);
 	case 5:
-		return __builtin_cpu_supports("aes");
+		return CPU_FEATURE_ACTIVE(AES);
 	case 6:
-		return __builtin_cpu_supports("pclmul");
+		return CPU_FEATURE_ACTIVE(PCLMULQDQ);
 	case 7:
-		return cpuid_bit(7, 1, 29);
+		return CPU_FEATURE_ACTIVE(SHA);
 	case 8:
-		return __builtin_cpu_supports("avx");
+		return CPU_FEATURE_ACTIVE(AVX);
 	case 9:
-		return __builtin_cpu_supports("avx2");
+		return CPU_FEATURE_ACTIVE(AVX2);
 	case 10:
-		return __builtin_cpu_supports("fma");
+		return CPU_FEATURE_ACTIVE(FMA);
 	case 11:
-		return cpuid_bit(1, 2, 29);
+		return CPU_FEATURE_ACTIVE(F16C);
 	case 12:
-		return __builtin_cpu_supports("vaes");
+		return CPU_FEATURE_ACTIVE(VAES);
 	case 13:
-		return __builtin_cpu_supports("vpclmulqdq");
+		return CPU_FEATURE_ACTIVE(VPCLMULQDQ);
 	case 14:
-		return __builtin_cpu_supports("bmi");
+		return CPU_FEATURE_ACTIVE(BMI1);
 	case 15:
-		return __builtin_cpu_supports("bmi2");
+		return CPU_FEATURE_ACTIVE(BMI2);
 	case 16:
-		return cpuid_bit(7, 1, 19);
+		return CPU_FEATURE_ACTIVE(ADX);
 	case 17:
-		return cpuid_bit(0x80000001, 2, 5);
+		return CPU_FEATURE_ACTIVE(LZCNT);
 	case 18:
-		return __builtin_cpu_supports("popcnt");
+		return CPU_FEATURE_ACTIVE(POPCNT);
 	case 19:
-		return cpuid_bit(1, 2, 22);
+		return CPU_FEATURE_ACTIVE(MOVBE);
 	default:
 		return false;
 	}
@@ -199,7 +194,6 @@ static uint8_t isa_known[ZYDIS_ISA_SET_MAX_VALUE + 1]; /* 0 no; unit + 1 */
 
 static void __attribute__((constructor)) init_isas(void)
 {
-	__builtin_cpu_init();
 	for (unsigned n = 0; n < ARRAY_LEN(isas); n++)
 		isa_known[isas[n].set] = host_has(isas[n].host) ? isas[n].unit + 1 : 0;
 }

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/platform/x86.h>
 #include "base/log.h"
 #include "base/vmclock.h"
 #include "engine/soft/code.h"
@@ -541,7 +542,7 @@ soft_vm_create(const struct engine_vm_cfg *cfg, struct err *err)
 	vm->cpus = calloc(cfg->maxcpus, sizeof(struct soft_cpu *));
 	vm->code = soft_code_create(cfg->mem, code_cache, err);
 	vm->stubs = vm->code != NULL ? soft_stub_pool_create(err) : NULL;
-	if (vm->stubs != NULL && !cfg->soft_interpret && __builtin_cpu_supports("bmi2")) {
+	if (vm->stubs != NULL && !cfg->soft_interpret && CPU_FEATURE_ACTIVE(BMI2)) {
 		vm->code->jit = soft_jit_create(code_cache, err);
 		if (vm->code->jit != NULL && cfg->soft_perf_map) {
 			vm->perf_map = soft_perf_map_create(cfg->soft_symbols, err);

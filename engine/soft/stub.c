@@ -38,6 +38,15 @@ struct soft_stub_pool {
 	struct soft_cpu *scratch; /* for trying a fresh stub: does it want its operand aligned? */
 };
 
+void
+soft_no_code_memory(struct err *err)
+{
+	int code = errno != 0 ? errno : ENOMEM;
+	const char *hint = code == EACCES || code == EPERM ? " (noexec policy?)" : err_limit_hint(code);
+
+	err_set(err, code, "soft engine: no memory for generated code: %s%s", strerror(code), hint);
+}
+
 struct soft_stub_pool *
 soft_stub_pool_create(struct err *err)
 {
@@ -57,7 +66,7 @@ soft_stub_pool_create(struct err *err)
 	soft_stub_signals();
 	return p;
 fail:
-	err_set(err, errno, "soft engine: memory for generated code: %s (noexec policy?)", strerror(errno));
+	soft_no_code_memory(err);
 	if (fd >= 0)
 		close(fd);
 	free(p);

@@ -9,6 +9,7 @@
  *   the same, back; ret
  */
 #include <stddef.h>
+#include <sys/platform/x86.h>
 #include "engine/soft/stub.h"
 
 struct emitter {
@@ -184,8 +185,8 @@ unsigned
 soft_stub_emit(const struct stub_build *b, unsigned units, uint8_t *buf)
 {
 	struct emitter e = {.p = buf};
-	e.avx512 = __builtin_cpu_supports("avx512bw");
-	e.avx = __builtin_cpu_supports("avx");
+	e.avx512 = CPU_FEATURE_ACTIVE(AVX512BW);
+	e.avx = CPU_FEATURE_ACTIVE(AVX);
 	mov_rr(&e, b->creg, 7);
 	if (b->mreg != 2)
 		mov_rr(&e, b->mreg, 2);

@@ -2,12 +2,14 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What the host may lack: limits.py KVM_LESS TRIPLE_GUEST
 
-Capabilities and memory of KVM's (by a library before the C library), open files, address space. Whatever it is, lhyve ends
+Capabilities and memory of KVM's (by a library before the C library), open files, address space, sizes of files and stacks, processes. Whatever it is, lhyve ends
 with status 4 and one line, or the guest runs to its end (a triple fault, 3): never by a signal."""
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import tap  # noqa: E402
@@ -92,6 +94,47 @@ def little_address_space(engine):
     assert {3, 4} <= ends, ends
 
 
+def small_files(engine):
+    """Guest memory and translated code are files to the kernel."""
+    one_line(*run(engine, "ulimit -f 1"),
+             r"memory: limits, 32 MiB: File too large \(raise the limit of file sizes: ulimit -f\)")
+    status, err = run(engine, "ulimit -f 65536")  # in units of 512 bytes: room for the memory alone
+    if engine == "kvm":
+        assert status == 3, (status, err)
+    else:
+        one_line(status, err, r"soft engine: no memory for generated code: File too large \(raise .*")
+
+
+def small_stacks(engine):
+    for kib in (32, 64, 255):
+        one_line(*run(engine, f"ulimit -s {kib}"),
+                 rf"stacks of {kib} KiB are too small \(raise the limit: ulimit -s 256\)")
+    assert run(engine, "ulimit -s 256")[0] == 3
+    assert run(engine, "ulimit -s unlimited")[0] == 3
+
+
+def few_processes():
+    """Of a user who has none else; threads count."""
+    if os.geteuid() != 0:
+        raise tap.Skip("needs root to be another user")
+    ends = []
+    with tempfile.TemporaryDirectory() as top:
+        for path in (LHYVE, GUEST):
+            shutil.copy(path, top)
+        os.chmod(top, 0o755)
+        os.chmod(os.path.join(top, os.path.basename(GUEST)), 0o644)
+        for n in range(1, 12):
+            r = subprocess.run(
+                ["prlimit", f"--nproc={n}", "setpriv", "--reuid=41234", "--regid=41234", "--clear-groups",
+                 os.path.join(top, os.path.basename(LHYVE)), "-m", "32M", "-l", "com1,stdio", "-o", "engine=soft", "-o",
+                 "control.socket=none", "-o", f"boot.kernel={os.path.join(top, os.path.basename(GUEST))}", "limits"],
+                stdin=subprocess.DEVNULL, capture_output=True, text=True)
+            ends.append(r.returncode)
+            if r.returncode != 3:
+                one_line(r.returncode, r.stderr, r".*no thread: .*ulimit -u\)")
+    assert ends[0] == 4 and ends[-1] == 3, ends
+
+
 def main():
     t = tap.Tap()
     t.case("a capability is missing", no_capability)
@@ -104,6 +147,9 @@ def main():
             continue
         t.case(f"few open files on {engine}", few_files, engine)
         t.case(f"little address space on {engine}", little_address_space, engine)
+        t.case(f"small files on {engine}", small_files, engine)
+        t.case(f"small stacks on {engine}", small_stacks, engine)
+    t.case("few processes", few_processes)
     t.done()
 
 

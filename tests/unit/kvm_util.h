@@ -74,6 +74,7 @@ setup(void **state)
 	r->v = engine_kvm.vcpu_create(r->vm, 0, &r->cpuid, &err);
 	if (r->v == NULL)
 		fail_msg("%s", err.msg);
+	engine_kvm.tidy();
 	x86_state_reset(&r->s);
 	r->s.seg[X86_CS].sel = 0;
 	r->s.seg[X86_CS].base = 0;

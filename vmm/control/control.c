@@ -370,6 +370,17 @@ wait_for_first_client(struct control *ctl)
 	return p[1].revents == 0;
 }
 
+/* No server: who comes is refused, and who waits already is cut off. */
+static void
+refuse_clients(struct control *ctl)
+{
+	int fd;
+
+	shutdown(ctl->socket.listen_fd, SHUT_RDWR);
+	while ((fd = accept4(ctl->socket.listen_fd, NULL, NULL, SOCK_CLOEXEC)) >= 0)
+		close(fd);
+}
+
 static void *
 control_main(void *arg)
 {
@@ -383,7 +394,7 @@ control_main(void *arg)
 		serve(ctl);
 	} else {
 		log_error("control: %s", err.msg);
-		shutdown(ctl->socket.listen_fd, SHUT_RDWR); /* clients are refused */
+		refuse_clients(ctl);
 	}
 	return NULL;
 }
@@ -450,7 +461,8 @@ control_start(struct control *ctl, struct board *b, const char *engine, struct e
 			       strerror(errno));
 	r = pthread_create(&ctl->thread, NULL, control_main, ctl);
 	if (r != 0)
-		return err_set(err, r, "control: no thread: %s", strerror(r));
+		return err_set(err, r, "control: no thread: %s (raise the limit of processes: ulimit -u)",
+			       strerror(r));
 	ctl->started = true;
 	return 0;
 }

@@ -2,10 +2,7 @@
 /* The functions of libmicrohttpd by name. */
 #include "vmm/control/mhd.h"
 
-#include <dlfcn.h>
-#include <errno.h>
-#include <stddef.h>
-#include <string.h>
+#include "base/library.h"
 #include "base/util.h"
 
 #define SONAME "libmicrohttpd.so.12" /* of 0.9.34 and later, and of 1.0 */
@@ -15,10 +12,7 @@
 		"MHD_" #member, offsetof(struct mhd, member) \
 	}
 
-static const struct {
-	const char *name;
-	size_t offset;
-} functions[] = {
+static const struct library_function functions[] = {
     FUNCTION(start_daemon),
     FUNCTION(stop_daemon),
     FUNCTION(run),
@@ -35,16 +29,5 @@ static const struct {
 int
 mhd_load(struct mhd *m, struct err *err)
 {
-	void *library = dlopen(SONAME, RTLD_NOW | RTLD_LOCAL);
-
-	if (library == NULL)
-		return err_set(err, ENOENT, "%s (install libmicrohttpd)", dlerror());
-	for (size_t i = 0; i < ARRAY_LEN(functions); i++) {
-		void *f = dlsym(library, functions[i].name);
-
-		if (f == NULL)
-			return err_set(err, ENOSYS, "%s (install a newer libmicrohttpd)", dlerror());
-		memcpy((char *)m + functions[i].offset, &f, sizeof(f));
-	}
-	return 0;
+	return library_load(SONAME, "libmicrohttpd", functions, ARRAY_LEN(functions), m, err);
 }

@@ -92,14 +92,17 @@ take_lock(const char *lock_path)
 	return -EBUSY;
 }
 
-/* For people who look into the folder. */
+/* For people who look into the folder. Cutting a file short takes some file systems long: only what is left
+ * over goes. */
 static void
 note_holder(int fd)
 {
 	char text[24];
 	int n = snprintf(text, sizeof(text), "%ld\n", (long)getpid());
+	struct stat st;
 
-	if (ftruncate(fd, 0) != 0 || pwrite(fd, text, (size_t)n, 0) != n)
+	if (pwrite(fd, text, (size_t)n, 0) != n || fstat(fd, &st) != 0 || st.st_size <= n ||
+	    ftruncate(fd, n) != 0)
 		return;
 }
 
