@@ -196,7 +196,7 @@ enum soft_exc_kind { EXCK_FAULT, EXCK_TRAP, EXCK_INT, EXCK_INT3, EXCK_EXT, EXCK_
 #define JIT_JC_USED	  512u /* entries that are remembered as in use, to be emptied one by one */
 struct jit_jc {
 	uint64_t rip;	      /* JIT_JC_NONE: empty */
-	const uint8_t *entry; /* of the unit, where others see to it that a dropped one leads to the lookup */
+	const uint8_t *entry; /* of the unit, also of one that was dropped: close_entry() */
 	uint64_t pagebase;
 	struct jit_unit *unit;
 };

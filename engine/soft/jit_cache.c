@@ -184,15 +184,14 @@ close_landing(uint8_t *at)
 	*(volatile unaligned *)(void *)at = 0xe990;
 }
 
-/* The instruction at the entry, of eight bytes or more, becomes a jump to the lookup: what the vCPUs' tables
- * say of the unit leads there. */
+/* The instruction at the entry becomes a jump back to the start, which leaves with the unit's own address:
+ * for vCPUs that have the entry in their tables, or are about to arrive by a chained exit. */
 static void
-close_entry(struct jit *j, const struct jit_unit *u)
+close_entry(const struct jit *j, const struct jit_unit *u)
 {
 	uint8_t *at = j->rw + u->start + JIT_ENTRY;
-	uint32_t rel32 = (uint32_t)(j->c.stale - (at + 5));
-	LH_ASSERT(((uintptr_t)at & 7) == 0);
-	*(volatile uint64_t *)(void *)at = 0xe9 | (uint64_t)rel32 << 8;
+	LH_ASSERT(((uintptr_t)at & 1) == 0);
+	*(volatile uint16_t *)(void *)at = (uint16_t)(0xeb | (0xfe - JIT_ENTRY) << 8); /* jmp start */
 }
 
 static void

@@ -26,7 +26,7 @@ BELOW = "called only by functions that call soft_vec_sync(), or by such ones"
 SIGNAL = "a signal handler: the kernel gives the registers back"
 SAVED = {
     "soft_code_create": MAKES, "soft_code_destroy": MAKES, "soft_arena_create": MAKES, "soft_arena_destroy": MAKES,
-    "soft_jit_create": MAKES, "map_code": MAKES, "soft_jit_destroy": MAKES, "soft_jit_vcpu_init": MAKES, "soft_jit_vcpu_fini": MAKES,
+    "soft_jit_create": MAKES, "map_code": MAKES, "soft_jit_destroy": MAKES, "soft_no_code_memory": MAKES, "vec_all": MAKES, "soft_jit_vcpu_init": MAKES, "soft_jit_vcpu_fini": MAKES,
     "soft_vm_create": MAKES, "soft_vm_destroy": MAKES, "soft_vcpu_create": MAKES, "soft_vcpu_destroy": MAKES,
     "soft_stub_pool_create": MAKES, "soft_stub_pool_destroy": MAKES, "soft_stub_signals": MAKES, "install_signals": MAKES,
     "soft_verify_create": MAKES, "soft_verify_destroy": MAKES, "soft_trace_close": MAKES,
@@ -35,7 +35,7 @@ SAVED = {
     "soft_get_state": BETWEEN, "soft_set_state": BETWEEN, "soft_profile_stats": BETWEEN, "soft_stats": BETWEEN, "top": BETWEEN,
     "soft_dirty_start": BETWEEN,
     "on_signal": SIGNAL, "soft_jit_signal": SIGNAL, "tick": "a timer's thread", "report": "the VM ends here",
-    "intern": BELOW, "try_stub": BELOW, "soft_stub_reset": BELOW, "finish": BELOW,
+    "intern": BELOW, "soft_stub_emit": BELOW, "try_stub": BELOW, "soft_stub_reset": BELOW, "finish": BELOW,
     "soft_perf_map_unit": BELOW, "soft_decode_zydis": BELOW, "jit_generic": BELOW, "one_insn": BELOW,
 }
 # Outside the engine: why vector instructions in these do no harm.
