@@ -523,6 +523,7 @@ note_x87(struct jx *x, const ZydisDecodedOperand *mem)
 	struct emit *e = &x->e;
 	if (soft_x87_kind(x->z) != X87_COMPUTE)
 		return;
+	x->in_r10 = x->in_rcx = 0;
 	em_8(e, 0x66); /* mov word gs:[fximage + 6], opcode */
 	em_8(e, 0x65);
 	em_8(e, 0xc7);

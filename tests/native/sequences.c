@@ -20,6 +20,7 @@
 enum { LENGTH_MAX = 40, CODE_MAX = LENGTH_MAX * 15 + 2, STEPS = 400, SHOWN = 10 };
 
 struct sequence {
+	bool mmx;		     /* has MMX instructions, or EMMS */
 	bool native;		     /* safe to run here: branches lead to instructions */
 	uint16_t at[LENGTH_MAX + 1]; /* where the instructions begin */
 	bool is_branch[LENGTH_MAX + 1];
@@ -113,10 +114,20 @@ static unsigned
 put_cluster(struct gen_rng *rng, uint8_t *p)
 {
 	static const uint8_t forms[] = {0x8b, 0x89, 0x01, 0x03, 0x8d, 0x88, 0x8a, 0x39, 0x83, 0x8d, 0x89};
-	unsigned form = (unsigned)gen_below(rng, 14), n = 0;
+	unsigned form = (unsigned)gen_below(rng, 15), n = 0;
 	unsigned b = cluster_regs[gen_below(rng, sizeof(cluster_regs))];
 	unsigned r = gen_below(rng, 6) == 0 ? b : (unsigned)gen_below(rng, 16);
 	unsigned b2 = cluster_regs[gen_below(rng, sizeof(cluster_regs))];
+	if (form == 14) { /* FADD, FMUL.. m32 */
+		if (b >= 8)
+			p[n++] = 0x41;
+		p[n++] = 0xd8;
+		p[n++] = (uint8_t)(0x40 | gen_below(rng, 8) << 3 | (b & 7));
+		if ((b & 7) == 4)
+			p[n++] = 0x24;
+		p[n++] = (uint8_t)(gen_below(rng, 128) - 64);
+		return n;
+	}
 	if (form >= 11) { /* PUSH, POP; a register's copy */
 		if (form == 13) {
 			p[n++] = (uint8_t)(0x48 | (b2 >> 3) << 2 | b >> 3);
@@ -192,6 +203,17 @@ begin_cluster(struct gen_rng *rng, struct oracle_state *s)
 		    ORACLE_DATA + 0x1000 * gen_below(rng, 5) + gen_below(rng, 400) - 200;
 }
 
+static bool
+is_mmx(const struct gen_case *c)
+{
+	for (unsigned n = 0; n < c->info.operand_count; n++) {
+		if (c->operands[n].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+		    ZydisRegisterGetClass(c->operands[n].reg.value) == ZYDIS_REGCLASS_MMX)
+			return true;
+	}
+	return c->info.mnemonic == ZYDIS_MNEMONIC_EMMS || c->info.mnemonic == ZYDIS_MNEMONIC_FEMMS;
+}
+
 static void
 make_sequence(struct sequence *q, uint64_t seed, uint64_t number)
 {
@@ -206,6 +228,7 @@ make_sequence(struct sequence *q, uint64_t seed, uint64_t number)
 	while (q->native && unfit(&q->first));
 	memcpy(q->code, q->first.insn, q->first.len);
 	q->len = q->first.len;
+	q->mmx = is_mmx(&q->first);
 	q->count = 1 + (unsigned)gen_below(&rng, LENGTH_MAX);
 	if (cluster || alu) { /* nothing that faults at once, and enough of it */
 		q->code[0] = 0x90;
@@ -245,6 +268,7 @@ make_sequence(struct sequence *q, uint64_t seed, uint64_t number)
 		}
 		memcpy(q->code + q->len, c.insn, c.len);
 		q->len += c.len;
+		q->mmx |= is_mmx(&c);
 	}
 	q->at[0] = 0;
 	q->at[q->count] = (uint16_t)q->len;
@@ -352,6 +376,12 @@ one(struct rig *r, const struct sequence *q, bool *native, char *why, size_t siz
 		return -1;
 	if (!world_run(r, &b, q->code, q->len, WORLD_WHOLE, 0, why, size))
 		return 1;
+	/* The processor keeps x87's opcode and pointers for exceptions only; those of MMX code may be gone.
+	 */
+	if (q->native && !q->mmx && memcmp(a.xs.fx + 6, b.xs.fx + 6, 18) != 0) {
+		snprintf(why, size, "translated: x87 opcode and pointers");
+		return 1;
+	}
 	if (whole_state(&a, &b, "translated", why, size) != NULL)
 		return 1;
 	if (!harmless(q, &a))
