@@ -17,6 +17,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 #include "base/log.h"
+#include "base/program.h"
 #include "base/util.h"
 #include "board/board.h"
 #include "vmm/config.h"
@@ -28,7 +29,7 @@
 #include "vmm/options.h"
 #include "vmm/version.h"
 
-enum { EXIT_ERROR = BOARD_ERROR };
+enum { EXIT_ERROR = BOARD_ERROR, START_MS = 1000 /* what starting needs is no longer needed */ };
 
 /* Of each thread: the limit is what the C library gives to others than the first. */
 #define STACK_MIN (256 * KIB)
@@ -40,7 +41,8 @@ struct signal_watch {
 	int signal_fd, stop_fd;
 };
 
-/* A first SIGTERM, SIGINT or SIGHUP asks the guest to power off; a second one pulls the plug. */
+/* A first SIGTERM, SIGINT or SIGHUP asks the guest to power off; a second one pulls the plug. As the thread
+ * that has nothing else to do, it also trims the program once the guest runs. */
 static void *
 signal_main(void *arg)
 {
@@ -48,8 +50,14 @@ signal_main(void *arg)
 	struct pollfd p[2] = {{.fd = w->signal_fd, .events = POLLIN}, {.fd = w->stop_fd, .events = POLLIN}};
 	struct signalfd_siginfo info;
 	unsigned asked = 0;
+	int left_ms = START_MS, ready;
 
-	while (poll(p, ARRAY_LEN(p), -1) >= 0 || errno == EINTR) {
+	while ((ready = poll(p, ARRAY_LEN(p), left_ms)) >= 0 || errno == EINTR) {
+		if (ready == 0) {
+			program_trim();
+			left_ms = -1;
+			continue;
+		}
 		if (p[1].revents != 0)
 			break;
 		if (p[0].revents == 0 || read(w->signal_fd, &info, sizeof(info)) != (ssize_t)sizeof(info))

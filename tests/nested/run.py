@@ -143,7 +143,7 @@ def boots(files, kernel, cpus, skipped):
 
     def linux(name, n, apic, guest, status, last, before="", options="", check=None):
         words = f"{vmm.BASE_CMDLINE} noxsave lhyve.run={guest}"
-        out.append((name, f"{before}timeout -s KILL 300 ./lhyve -o engine=kvm -o x86.apic={apic} -c {n} -m 256M -l com1,stdio "
+        out.append((name, f"{before}timeout -s KILL 1200 ./lhyve -o engine=kvm -o x86.apic={apic} -c {n} -m 256M -l com1,stdio "
                     f"{options} -o boot.kernel=vmlinuz -o boot.initrd=initrd -o 'boot.cmdline={words}' linux", status, last, check))
 
     for apic in APICS:

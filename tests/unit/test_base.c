@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
@@ -19,6 +20,7 @@
 #include "base/err.h"
 #include "base/evloop.h"
 #include "base/log.h"
+#include "base/program.h"
 #include "base/tsc_host.h"
 #include "base/util.h"
 #include "base/vmclock.h"
@@ -572,11 +574,53 @@ test_cancel_sync(void **state)
 	evloop_destroy(t.loop);
 }
 
+/* ---- the program's pages ---- */
+
+/* KiB of files that are mapped without being writable. */
+static unsigned long
+resident_files(void)
+{
+	char line[512], perms[8] = "", name[256] = "";
+	unsigned long kib, sum = 0;
+	FILE *f = fopen("/proc/self/smaps", "r");
+
+	assert_non_null(f);
+	while (fgets(line, sizeof(line), f) != NULL) {
+		if (sscanf(line, "%*x-%*x %7s %*s %*s %*s %255s", perms, name) >= 1 &&
+		    strchr(line, '-') != NULL && strlen(perms) == 4)
+			continue;
+		if (sscanf(line, "Rss: %lu kB", &kib) == 1 && perms[1] == '-' && name[0] == '/')
+			sum += kib;
+		if (strncmp(line, "VmFlags:", 8) == 0)
+			perms[0] = name[0] = '\0';
+	}
+	fclose(f);
+	return sum;
+}
+
+static void
+test_program_trim(void **state)
+{
+	static unsigned written = 5;
+	static const char *relocated[] = {"a", "b"};
+	unsigned long before = resident_files(), after;
+
+	(void)state;
+	written++;
+	program_trim();
+	after = resident_files();
+	assert_true(before > 0 && after > 0); /* reading it takes code */
+	assert_true(after < before);
+	assert_int_equal(written, 6);
+	assert_string_equal(relocated[written - 5], "b");
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_err),
+	    cmocka_unit_test(test_program_trim),
 	    cmocka_unit_test(test_log),
 	    cmocka_unit_test(test_log_json),
 	    cmocka_unit_test(test_loop_basic),
