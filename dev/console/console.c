@@ -21,6 +21,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -200,6 +201,44 @@ console_in_begin(struct console *c, int fd)
 
 /* ---- output ---- */
 
+enum { QUIET_NS = 10 * 1000 * 1000 };
+
+static uint64_t
+now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/*
+ * With the lock, and nothing in the ring: a byte after a pause, somebody's echo or a first line, is written
+ * at once, where the descriptor takes it without waiting. A stream goes by the writer, which writes many at a
+ * time.
+ */
+static bool
+out_at_once(struct console *c, uint8_t byte)
+{
+	struct iovec v = {.iov_base = &byte, .iov_len = 1};
+	uint64_t now = now_ns(), since = now - c->tx_ns;
+	sigset_t broken, old;
+	ssize_t n;
+
+	c->tx_ns = now;
+	if (since < QUIET_NS || c->writing || c->out_socket || c->complained)
+		return false;
+	sigemptyset(&broken);
+	sigaddset(&broken, SIGPIPE);
+	pthread_sigmask(SIG_BLOCK, &broken, &old);
+	n = pwritev2(c->out_fd, &v, 1, -1, RWF_NOWAIT);
+	if (n < 0 && errno == EPIPE)
+		sigtimedwait(&broken, NULL, &(struct timespec){0});
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	c->written += n == 1;
+	return n == 1;
+}
+
 bool
 console_tx(struct console *c, uint8_t byte)
 {
@@ -208,7 +247,9 @@ console_tx(struct console *c, uint8_t byte)
 	pthread_mutex_lock(&c->lock);
 	if (c->out_fd >= 0) {
 		ok = c->out_len < CONSOLE_OUT_BYTES;
-		if (ok) {
+		if (c->out_len == 0 && out_at_once(c, byte)) {
+			; /* gone */
+		} else if (ok) {
 			first = c->out_len == 0;
 			c->out[(c->out_head + c->out_len++) % CONSOLE_OUT_BYTES] = byte;
 		} else {

@@ -46,6 +46,7 @@ struct console {
 	int out_fd; /* -1: output vanishes */
 	bool out_socket, writing, stopping, refused, complained;
 	uint64_t written; /* bytes, to see progress */
+	uint64_t tx_ns;	  /* when the last byte came */
 	size_t out_head, out_len;
 	uint8_t *out;
 };

@@ -515,6 +515,29 @@ test_output_back_pressure(void **state)
 }
 
 /* The reader goes away: output vanishes, nothing stops. */
+/* A byte after a pause is there when the guest goes on; what follows it comes in order. */
+static void
+test_output_at_once(void **state)
+{
+	struct rig *r = *state;
+	int out[2], in = open("/dev/null", O_RDONLY);
+	struct pollfd p;
+
+	assert_int_equal(pipe(out), 0);
+	rig_std(in, out[1]);
+	rig_open(r, CONSOLE_TYPE_STDIO, NULL);
+	rig_start(r);
+	p = (struct pollfd){.fd = out[0], .events = POLLIN};
+	assert_true(console_tx(r->c, 'a'));
+	assert_int_equal(poll(&p, 1, 0), 1);
+	put(r, "bcdefgh");
+	expect_read(out[0], "abcdefgh");
+	rig_stop(r);
+	close(out[0]);
+	close(out[1]);
+	close(in);
+}
+
 static void
 test_output_broken_pipe(void **state)
 {
@@ -801,6 +824,7 @@ main(void)
 	    T(test_input_ended),
 	    T(test_input_file),
 	    T(test_output_back_pressure),
+	    T(test_output_at_once),
 	    T(test_output_broken_pipe),
 	    T(test_stdio_once),
 	    T(test_path_file),
