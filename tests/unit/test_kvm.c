@@ -438,6 +438,18 @@ test_xsave_sizes_follow_the_guest(void **state)
 	expect_xsave_bytes(r, 0, XSAVE_AVX_BYTES);
 }
 
+/* Another state comes, and runs from its first instruction to its end. */
+static void
+goes_on_in(struct rig *r, const struct x86_state *s)
+{
+	r->s = *s;
+	LOAD(r, 0xb0, 0x33, 0xf4); /* mov $0x33, %al; hlt */
+	run(r, VM_EXIT_HLT);
+	get(r);
+	assert_int_equal(r->s.gpr[X86_RAX], 0x33);
+	assert_int_equal(r->s.rip, CODE + 3);
+}
+
 static void
 test_state_may_replace_an_open_access(void **state)
 {
@@ -446,12 +458,7 @@ test_state_may_replace_an_open_access(void **state)
 
 	LOAD(r, 0xe4, 0x10, 0xf4); /* in $0x10, %al; hlt */
 	run(r, VM_EXIT_IO);
-	r->s = s;
-	LOAD(r, 0xb0, 0x33, 0xf4); /* mov $0x33, %al; hlt */
-	run(r, VM_EXIT_HLT);
-	get(r);
-	assert_int_equal(r->s.gpr[X86_RAX], 0x33);
-	assert_int_equal(r->s.rip, CODE + 3);
+	goes_on_in(r, &s);
 }
 
 /* Of one instruction there may be more accesses than one: none may go on in the state that comes instead. */
@@ -471,12 +478,7 @@ test_state_may_replace_accesses_half_done(void **state)
 		r->s.seg[X86_DS].base = 0x200000;
 		load(r, half_done[n], sizeof(half_done[n]));
 		run(r, VM_EXIT_MMIO);
-		r->s = s;
-		LOAD(r, 0xb0, 0x33, 0xf4); /* mov $0x33, %al; hlt */
-		run(r, VM_EXIT_HLT);
-		get(r);
-		assert_int_equal(r->s.gpr[X86_RAX], 0x33);
-		assert_int_equal(r->s.rip, CODE + 3);
+		goes_on_in(r, &s);
 	}
 }
 
